@@ -1,0 +1,71 @@
+"""my3dgen: a 3D model of your own face from a handful of selfies.
+
+    import my3dgen
+    prior = my3dgen.load_prior("heads")
+    faces = my3dgen.prepare(["a.jpg", "b.heic"])
+    anchors = my3dgen.project(prior, faces)
+    adapter = my3dgen.personalize(prior, faces, anchors)
+    me = prior.personalized(adapter)
+    image = me.render(anchors.ws[0], my3dgen.camera(yaw=0.2, pitch=0.0))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# where each public name lives; looked up at first use, so that `import my3dgen` itself is quick
+_HOMES = {
+    "My3DGenError": "errors",
+    "Progress": "progress",
+    "camera": "cameras",
+    "look_at_sampler": "cameras",
+    "Face": "faces",
+    "prepare": "faces",
+    "with_mirrors": "faces.mirrors",
+    "Prior": "priors",
+    "load_prior": "priors",
+    "Anchors": "personal.anchors",
+    "Adapter": "personal.adapter",
+    "load_adapter": "personal.adapter",
+    "ProjectOptions": "personal.project",
+    "project": "personal.project",
+    "TuneOptions": "personal.tune",
+    "personalize": "personal.tune",
+    "full_fine_tuning": "personal.tune",
+    "TaskResult": "tasks",
+    "Comparison": "tasks",
+    "compare": "tasks",
+    "invert": "tasks",
+    "render_view": "tasks",
+    "novel_views": "tasks",
+    "view_grid": "tasks",
+}
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from my3dgen.cameras import camera, look_at_sampler
+    from my3dgen.errors import My3DGenError
+    from my3dgen.faces import Face, prepare
+    from my3dgen.faces.mirrors import with_mirrors
+    from my3dgen.personal.adapter import Adapter, load_adapter
+    from my3dgen.personal.anchors import Anchors
+    from my3dgen.personal.project import ProjectOptions, project
+    from my3dgen.personal.tune import TuneOptions, full_fine_tuning, personalize
+    from my3dgen.priors import Prior, load_prior
+    from my3dgen.progress import Progress
+    from my3dgen.tasks import Comparison, TaskResult, compare, invert, novel_views, render_view, view_grid
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'my3dgen' has no attribute {name!r}")
+    value = getattr(import_module(f"my3dgen.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

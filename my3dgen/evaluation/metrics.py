@@ -1,0 +1,49 @@
+"""The figures: identity similarity and perceptual distance (method.md section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from my3dgen.faces import Face
+from my3dgen.models.identity import load_identity
+from my3dgen.models.perceptual import load_perceptual
+from my3dgen.personal.images import from_uint8
+from my3dgen.personal.objective import resize
+
+
+def networks() -> dict[str, str]:
+    """Names of the networks behind the figures; every report carries them."""
+    return {"identity": load_identity("metrics").name, "perceptual": load_perceptual().name}
+
+
+@torch.no_grad()
+def embed(images: Sequence[np.ndarray | Face]) -> Tensor:
+    """Crops (uint8 [S, S, 3], any S) or faces -> unit vectors [N, 512] of the metrics-only encoder."""
+    network = load_identity("metrics")
+    pictures = [x.image if isinstance(x, Face) else x for x in images]
+    return torch.cat([network.embed(from_uint8(p)[None]) for p in pictures])
+
+
+def identity_similarity(images: Sequence[np.ndarray | Face], references: Sequence[Face]) -> float:
+    """ID_sim: for each picture the largest cosine to a reference photo, averaged over the pictures; -1..1."""
+    return float((embed(images) @ embed(references).T).max(1).values.mean())
+
+
+@torch.no_grad()
+def perceptual_distance(image: np.ndarray, face: Face, size: int = 256) -> float:
+    """Distance between a reconstruction and its photo at 256 px, where the photo is valid; lower is better."""
+    mask = torch.from_numpy(face.valid.astype(np.float32))[None, None]
+    a, b = (resize(from_uint8(x)[None], size) for x in (image, face.image))
+    return float(load_perceptual()(a, b, resize(mask, size)))
+
+
+def photos_among_themselves(faces: Sequence[Face]) -> float:
+    """ID_sim of real photos: each against the person's other photos, averaged; the ceiling of what a model can reach."""
+    e = embed(faces)
+    cosine = e @ e.T
+    cosine.fill_diagonal_(-1)
+    return float(cosine.max(1).values.mean())

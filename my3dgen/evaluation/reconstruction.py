@@ -1,0 +1,37 @@
+"""How much the reconstructions of a person's photos look like the person's OTHER photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from my3dgen.evaluation.metrics import embed
+from my3dgen.faces import Face
+from my3dgen.personal.anchors import Anchors
+from my3dgen.personal.images import to_uint8
+
+
+@torch.no_grad()
+def to_other_photos(prior, me, faces: Sequence[Face], anchors: Anchors) -> dict[str, float]:
+    """Mean over photos of the largest cosine between a picture and the photos it was not made from.
+
+    Returns "pretrained" and "personalized" (the anchors rendered by either) and "photos" (the photos
+    themselves): what a perfect reconstruction would score. With a single photo, that photo is all there is.
+    """
+    faces = [f for f in faces if not f.refused]
+    photos = embed(faces)
+    rows = {"photos": photos}
+    for who, model in (("pretrained", prior), ("personalized", me)):
+        pictures = [to_uint8(model.render(w, c)) for w, c in zip(anchors.ws, anchors.cameras, strict=True)]
+        rows[who] = embed(pictures)
+    alone = torch.eye(len(faces), dtype=torch.bool) if len(faces) > 1 else torch.zeros(1, 1, dtype=torch.bool)
+    # mirrored copies are the same photo
+    stems = [f.source.removesuffix("_mirror").rsplit("/", 1)[-1].rsplit(".", 1)[0] for f in faces]
+    if len(set(stems)) > 1:
+        alone |= torch.tensor([[a == b for b in stems] for a in stems])
+    out = {}
+    for who in ("pretrained", "personalized", "photos"):
+        cosine = (rows[who] @ photos.T).masked_fill(alone, -1)
+        out[who] = round(float(cosine.max(1).values.mean()), 4)
+    return out

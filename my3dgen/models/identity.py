@@ -1,0 +1,117 @@
+"""Who is it: two small encoders of aligned faces, trained by us on synthetic people.
+
+`loss` guides training (symmetry), warns of strangers among the photos and is differentiable end to end;
+`metrics` has another architecture and saw other people, and is used only to report identity similarity.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from my3dgen.assets import asset
+from my3dgen.errors import My3DGenError
+
+PURPOSES = ("loss", "metrics")
+# the part of an EG3D crop that holds the face, brow to chin, as fractions of the crop: left, top, side
+WINDOW = (0.1875, 0.1875, 0.625)
+INPUT = 96  # pixels of the window that the encoders see
+DIMENSIONS = 512
+
+
+class _Residual(nn.Module):
+    """Pre-activation residual block with squeeze and excitation."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
+        self.act = nn.PReLU(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, stride, 1, bias=False)
+        self.squeeze = nn.Conv2d(outputs, outputs // 8, 1)
+        self.excite = nn.Conv2d(outputs // 8, outputs, 1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.act(self.norm2(self.conv1(self.norm1(x)))))
+        scale = torch.sigmoid(self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))))
+        return y * scale + self.shortcut(x)
+
+
+class _Separable(nn.Module):
+    """Inverted bottleneck with a 5x5 depthwise convolution."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        middle = inputs * 3
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, middle, 1, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.GELU(),
+            nn.Conv2d(middle, middle, 5, stride, 2, groups=middle, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.GELU(),
+            nn.Conv2d(middle, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.same = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.same else self.layers(x)
+
+
+class IdentityNetwork(nn.Module):
+    """Face crops -> unit vectors whose cosine tells one person from another."""
+
+    def __init__(self, purpose: str):
+        super().__init__()
+        if purpose not in PURPOSES:
+            raise My3DGenError(f"no identity encoder {purpose!r}; expected one of {', '.join(PURPOSES)}")
+        self.name = f"my3dgen-identity-{purpose}"
+        if purpose == "loss":
+            widths = ((24, 48, 2), (48, 48, 1), (48, 96, 2), (96, 96, 1), (96, 160, 2))
+            blocks = [_Residual(*w) for w in widths]
+        else:
+            widths = ((24, 40, 2), (40, 40, 1), (40, 72, 2), (72, 72, 1), (72, 128, 2), (128, 128, 1))
+            blocks = [_Separable(*w) for w in widths]
+        last = widths[-1][1]
+        self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.PReLU(24))
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(last)
+        # the features keep their place on the face: 3x3 cells, not one mean
+        self.head = nn.Linear(last * 9, DIMENSIONS, bias=False)
+        self.head_norm = nn.BatchNorm1d(DIMENSIONS)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """[B, 3, 96, 96] in [-1, 1] -> unit vectors [B, 512]."""
+        x = self.norm(self.blocks(self.stem(windows)))
+        return F.normalize(self.head_norm(self.head(F.adaptive_avg_pool2d(x, 3).flatten(1))), dim=1)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """EG3D crops [B, 3, S, S] in [-1, 1], any S -> unit vectors [B, 512]. Differentiable."""
+        return self(face_window(images))
+
+
+def face_window(images: Tensor) -> Tensor:
+    """Cut the face out of EG3D crops [B, 3, S, S] and resize it to 96 px."""
+    side = images.shape[-1]
+    left, top, size = (round(side * f) for f in WINDOW)
+    window = images[..., top : top + size, left : left + size].clamp(-1, 1)
+    return F.interpolate(window, size=(INPUT, INPUT), mode="bilinear", align_corners=False, antialias=True)
+
+
+@lru_cache(maxsize=2)
+def load_identity(purpose: str = "loss") -> IdentityNetwork:
+    """One of our two encoders, frozen, on the CPU.
+
+    Raises:
+        My3DGenError: for an unknown purpose or a missing weights file.
+    """
+    network = IdentityNetwork(purpose)
+    weights = load_file(asset(f"identity_{purpose}.safetensors"))
+    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    return network.eval().requires_grad_(False)

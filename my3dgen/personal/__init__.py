@@ -1,0 +1,1 @@
+"""One person: projection, personalization and the file that holds both."""

@@ -1,0 +1,113 @@
+"""What a fit compares: photos and renders at both resolutions, only where the photo shows the person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from my3dgen.errors import My3DGenError
+from my3dgen.faces import Face
+from my3dgen.models.perceptual import load_perceptual
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Photos as a fit sees them."""
+
+    high: Tensor  # [N, 3, S, S] in [-1, 1] at the prior's output resolution
+    low: Tensor  # [N, 3, R, R] at its neural resolution (bilinear, antialiased: method.md section 5)
+    weight_high: Tensor  # [N, 1, S, S], mean 1: 0 outside the photo, small on the background
+    weight_low: Tensor  # [N, 1, R, R], mean 1
+    cameras: Tensor  # [N, 25]
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+    def rows(self, index: Tensor | Sequence[int]) -> Targets:
+        """A part of the photos."""
+        return Targets(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def usable(faces: Sequence[Face]) -> list[Face]:
+    """The faces that were not refused.
+
+    Raises:
+        My3DGenError: where none is left.
+    """
+    good = [face for face in faces if not face.refused]
+    if not good:
+        reasons = "; ".join(f"{f.source}: {f.refused}" for f in faces[:3])
+        raise My3DGenError(f"none of the {len(faces)} photos can be used ({reasons or 'there are none'}). Add a photo with one clear face")
+    return good
+
+
+def targets(prior, faces: Sequence[Face], background: float = 0.1) -> Targets:
+    """Prepare accepted faces for fits on a prior.
+
+    Args:
+        background: how much pixels outside the head count, 0..1. The prior knows few backgrounds, and
+            fitting them costs likeness.
+    """
+    size, small = prior.config.output_resolution, prior.config.neural_resolution
+    images = torch.from_numpy(np.stack([f.image for f in faces])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    weights = torch.from_numpy(np.stack([f.valid * (background + (1 - background) * head_region(f.landmarks)) for f in faces]))
+    weights = weights[:, None].float()
+    images, weights = images.to(prior.device), weights.to(prior.device)
+    low = resize(images, small)
+    weight_high = F.interpolate(weights, size=(size, size), mode="area")
+    weight_low = F.interpolate(weights, size=(small, small), mode="area")
+    cameras = torch.from_numpy(np.stack([np.asarray(f.camera, np.float32) for f in faces])).to(prior.device)
+    return Targets(resize(images, size), low, _mean_one(weight_high), _mean_one(weight_low), cameras)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Bilinear with antialiasing, as the method compares pictures."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _mean_one(weight: Tensor) -> Tensor:
+    return weight / weight.mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
+
+
+def head_region(landmarks: np.ndarray, size: int = 512) -> np.ndarray:
+    """A soft mask [S, S] in 0..1 of the head (face, ears, most of the hair) from 68 landmarks in pixels of S."""
+    left, right = landmarks[:17, 0].min(), landmarks[:17, 0].max()
+    brow, chin = landmarks[17:27, 1].min(), landmarks[8, 1]
+    tall = max(chin - brow, 1.0)
+    centre = ((left + right) / 2, chin - 0.78 * tall)
+    axes = (0.66 * max(right - left, 0.8 * tall), 1.12 * tall)
+    mask = np.zeros((size, size), np.float32)
+    cv2.ellipse(mask, (np.array(centre) * 16).astype(int).tolist(), (np.array(axes) * 16).astype(int).tolist(), 0, 0, 360, 1.0, -1, cv2.LINE_AA, 4)
+    return cv2.GaussianBlur(mask, (0, 0), size * 0.03)
+
+
+class Objective:
+    """MSE + perceptual distance at both resolutions (method.md section 5), over weighted pixels."""
+
+    def __init__(self, prior, perceptual_weight: float = 1.0, mse_weight: float = 1.0):
+        self.distance = load_perceptual().to(prior.device)
+        self.perceptual_weight, self.mse_weight = perceptual_weight, mse_weight
+
+    def low(self, raw: Tensor, t: Targets) -> Tensor:
+        """Loss [B] of volume renders [B, 3, R', R'] of any size."""
+        size = raw.shape[-1]
+        target, weight = resize(t.low, size), t.weight_low
+        if weight.shape[-1] != size:
+            weight = F.interpolate(weight, size=(size, size), mode="area")
+        return self._pair(raw, target, weight)
+
+    def high(self, image: Tensor, t: Targets) -> Tensor:
+        """Loss [B] of final pictures."""
+        return self._pair(image, t.high, t.weight_high)
+
+    def _pair(self, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+        mse = ((a - b).square() * weight).mean((1, 2, 3))
+        return self.mse_weight * mse + self.perceptual_weight * self.distance(a, b, weight)

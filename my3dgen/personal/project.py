@@ -1,0 +1,179 @@
+"""Projection: which latent and camera make the prior show each photo (method.md section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from my3dgen.faces import Face
+from my3dgen.personal.anchors import Anchors
+from my3dgen.personal.encode import encode
+from my3dgen.personal.images import to_uint8
+from my3dgen.personal.objective import Objective, Targets, targets, usable
+from my3dgen.personal.pose import corrected
+from my3dgen.progress import ProgressCallback, Ticker
+
+
+@dataclass(frozen=True)
+class ProjectOptions:
+    """How photos are projected. `for_prior` gives each prior's defaults."""
+
+    steps: int = 500  # in all
+    coarse_steps: int = 0  # of these, the first ones see only a small volume render (fast, for `heads`)
+    coarse_resolution: int = 32  # side of that render
+    lr: float = 0.01  # Adam on w
+    lr_ramp_down: float = 0.25  # share of the steps over which the rate falls to zero (cosine)
+    lr_ramp_up: float = 0.05  # share over which it rises
+    w_noise: float = 0.05  # perturbation of w in units of w_std, falling to zero
+    w_noise_ramp: float = 0.75  # share of the steps with perturbation
+    noise_weight: float = 1e5  # weight of the noise maps' autocorrelation
+    camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps cameras
+    prior_weight: float = 0.0  # pull of w towards w_avg, in units of w_std
+    plus: bool = False  # one w per layer (W+) instead of one for all
+    use_encoder: bool = True  # start from the encoder where the prior has one
+    micro_batch: int = 4  # photos rendered at once
+    background: float = 0.1  # weight of pixels outside the head
+    seed: int = 0
+
+    @staticmethod
+    def for_prior(prior) -> ProjectOptions:
+        """The published schedule, and a short one for small priors that have an encoder."""
+        if prior.config.output_resolution <= 256:
+            return ProjectOptions(steps=60, coarse_steps=44, lr=0.04, w_noise=0.0, camera_lr=0.002, prior_weight=0.002)
+        return ProjectOptions()
+
+
+def project(
+    prior,
+    faces: Sequence[Face],
+    steps: int | None = None,
+    progress: ProgressCallback | None = None,
+    options: ProjectOptions | None = None,
+) -> Anchors:
+    """Find a latent and a refined camera for every accepted face; refused faces are skipped.
+
+    Args:
+        prior: the unpersonalized (or a personalized) prior.
+        steps: overrides the options' number; coarse steps shrink in proportion.
+        progress: called after every step with a preview now and then; returning False stops and keeps what there is.
+
+    Returns:
+        Anchors: ws [N, L, w_dim], cameras [N, 25], sources.
+
+    Raises:
+        My3DGenError: where no face can be used.
+    """
+    o = options or ProjectOptions.for_prior(prior)
+    if steps is not None:
+        o = replace(o, steps=max(int(steps), 0), coarse_steps=round(o.coarse_steps * max(int(steps), 0) / max(o.steps, 1)))
+    faces = usable(faces)
+    fit = _Fit(prior, targets(prior, faces, o.background), o)
+    ticker = Ticker("project", o.steps, progress)
+    for step in range(o.steps):
+        loss = fit.step(step)
+        show = progress is not None and (step % 10 == 0 or step + 1 == o.steps)
+        if not ticker.tick(step + 1, loss, fit.preview() if show else None):
+            break
+    ws, cameras = fit.result()
+    return Anchors(ws.cpu(), cameras.cpu(), tuple(f.source for f in faces))
+
+
+class _Fit:
+    """The variables of one projection and how they move."""
+
+    def __init__(self, prior, t: Targets, o: ProjectOptions):
+        self.prior, self.t, self.o = prior, t, o
+        self.objective = Objective(prior)
+        self.rng = torch.Generator().manual_seed(o.seed)
+        n, length = len(t), prior.num_ws
+        start = encode(prior, t.high) if o.use_encoder else None
+        if start is None:
+            start = prior.w_avg.expand(n, -1)
+        start = start[:, None].expand(-1, length if o.plus else 1, -1)
+        self.w = start.clone().requires_grad_(True)
+        self.orbit = torch.zeros(n, 3, device=start.device, requires_grad=True)
+        self.aim = torch.zeros(n, 3, device=start.device, requires_grad=True)
+        self.noise = self._noise_maps(n)
+        groups = [{"params": [self.w], "scale": o.lr}]
+        groups += [{"params": [m], "scale": o.lr} for m in self.noise.values()]
+        groups += [{"params": [self.orbit, self.aim], "scale": o.camera_lr}]
+        self.optimiser = torch.optim.Adam(groups, lr=o.lr, betas=(0.9, 0.999))
+        self.last: Tensor | None = None
+
+    def _noise_maps(self, n: int) -> dict[str, Tensor]:
+        """Maps to optimise, drawn anew; none where the model gives noise no strength (`heads`)."""
+        strengths = {k: v for k, v in self.prior.generator.named_parameters() if k.endswith("noise_strength")}
+        maps = {}
+        for name, value in self.prior.generator.noise_maps().items():
+            strength = strengths.get(name.replace("noise_const", "noise_strength"))
+            if strength is not None and bool((strength != 0).any()):
+                drawn = torch.randn((n, *value.shape), generator=self.rng)
+                maps[name] = drawn.to(value.device).requires_grad_(True)
+        return maps
+
+    def cameras(self, rows=slice(None)) -> Tensor:
+        return corrected(self.t.cameras[rows], self.orbit[rows], self.aim[rows])
+
+    def step(self, step: int) -> float:
+        """One step of Adam on all photos; returns their mean loss."""
+        o, n = self.o, len(self.t)
+        t = step / max(o.steps, 1)
+        rate = min(1.0, (1 - t) / o.lr_ramp_down)
+        rate = (0.5 - 0.5 * np.cos(np.pi * rate)) * min(1.0, (t + 0.5 / max(o.steps, 1)) / o.lr_ramp_up)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["scale"] * rate
+        scale = self.prior.w_std * o.w_noise * max(0.0, 1 - t / o.w_noise_ramp) ** 2
+        shake = torch.randn(self.w.shape, generator=self.rng).to(self.w.device) * scale
+        self.optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in torch.arange(n).split(o.micro_batch):
+            loss = self._loss(part, (self.w + shake)[part].expand(-1, self.prior.num_ws, -1), step < o.coarse_steps)
+            loss.sum().backward()
+            total += float(loss.detach().sum())
+        if o.prior_weight:
+            pull = o.prior_weight * ((self.w - self.prior.w_avg) / self.prior.w_std).square().sum()
+            pull.backward()
+        if self.noise:
+            (o.noise_weight * sum(noise_correlation(m).sum() for m in self.noise.values())).backward()
+        self.optimiser.step()
+        with torch.no_grad():
+            for m in self.noise.values():
+                m -= m.mean((1, 2), keepdim=True)
+                m *= m.square().mean((1, 2), keepdim=True).rsqrt()
+        return total / n
+
+    def _loss(self, part: Tensor, ws: Tensor, coarse: bool) -> Tensor:
+        t, generator = self.t.rows(part), self.prior.generator
+        noise = {k: v[part] for k, v in self.noise.items()} or None
+        cameras = self.cameras(part)
+        planes = generator.planes(ws, noise=noise)
+        if coarse:
+            features, _, _ = generator.renderer(planes, generator.decoder, cameras, self.o.coarse_resolution)
+            self.last = features[:1, :3].detach()
+            return self.objective.low(features[:, :3], t)
+        out = generator.synthesis(ws, cameras, planes=planes)
+        self.last = out["image"][:1].detach()
+        return self.objective.high(out["image"], t) + self.objective.low(out["image_raw"], t)
+
+    def preview(self) -> np.ndarray:
+        """uint8 [S, S, 3] of a photo in the last step."""
+        return to_uint8(torch.nn.functional.interpolate(self.last, size=self.t.high.shape[-2:], mode="bilinear"))[0]
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return self.w.expand(-1, self.prior.num_ws, -1).clone(), self.cameras().clone()
+
+
+def noise_correlation(maps: Tensor) -> Tensor:
+    """Autocorrelation [B] of noise maps [B, r, r] at every halving down to 8 px (StyleGAN2, appendix D)."""
+    total = 0.0
+    while True:
+        for axis in (1, 2):
+            total = total + (maps * maps.roll(1, axis)).mean((1, 2)).square()
+        if maps.shape[-1] <= 8:
+            return total
+        maps = torch.nn.functional.avg_pool2d(maps[:, None], 2)[:, 0] * 2

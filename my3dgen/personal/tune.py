@@ -1,0 +1,205 @@
+"""Personalization: train a low-rank view of the prior to show the photos from their anchors (method.md section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from my3dgen.cameras import camera
+from my3dgen.errors import My3DGenError
+from my3dgen.faces import Face
+from my3dgen.models.eg3d import lora
+from my3dgen.models.eg3d.generator import Generator
+from my3dgen.models.eg3d.lora import LoraOptions
+from my3dgen.models.identity import load_identity
+from my3dgen.personal.adapter import Adapter
+from my3dgen.personal.anchors import Anchors
+from my3dgen.personal.images import to_uint8
+from my3dgen.personal.objective import Objective, Targets, targets, usable
+from my3dgen.priors.prior import Prior
+from my3dgen.progress import ProgressCallback, Ticker
+
+# the earlier release trains with StyleGAN2's lazy-regularisation correction, always (k = 4/5)
+LAZY = 4 / 5
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How a person is learned. `for_prior` gives each prior's defaults."""
+
+    steps: int = 1000  # optimisation steps
+    batch: int = 4  # photos a step
+    lr: float = 0.0025  # Adam's base rate, before the lazy-regularisation correction
+    decay: bool = False  # let the rate fall to a tenth (short runs); the release keeps it
+    alpha: float = 1.0  # scale of the update is alpha / rank
+    layout: str = "latest"  # LoRA layout of convolutions, "latest" or "v1"
+    trainable: str = "release"  # "release" or "lowrank" (see LoraOptions)
+    decoder: bool = False  # tune the decoder, too, as the paper's text says
+    mse_weight: float = 1.0  # lambda_L2
+    perceptual_weight: float = 1.0  # lambda_lpips
+    symmetry: bool = False  # ask the mirrored view to be the same person (v1, section 3.3)
+    symmetry_weight: float = 4.0  # lambda_sym
+    symmetry_every: int = 4  # steps between its own optimiser steps
+    background: float = 0.1  # weight of pixels outside the head
+    seed: int = 0
+
+    @staticmethod
+    def for_prior(prior) -> TuneOptions:
+        """The release's settings, and a short, faster run for small priors."""
+        if prior.config.output_resolution <= 256:
+            return TuneOptions(steps=150, batch=2, lr=0.01, decay=True)
+        return TuneOptions()
+
+
+def personalize(
+    prior: Prior,
+    faces: Sequence[Face],
+    anchors: Anchors,
+    rank: int = 1,
+    progress: ProgressCallback | None = None,
+    options: TuneOptions | None = None,
+    resume: Adapter | None = None,
+) -> Adapter:
+    """Learn a person from photos and their anchors. The prior is not changed.
+
+    Args:
+        faces: as given to `project`; refused ones are skipped, as there.
+        anchors: from `project`, one for each accepted face.
+        rank: of the low-rank pairs.
+        progress: called after every step; returning False stops and keeps what was learned.
+        resume: an adapter of the same prior and options to go on from (its optimiser starts anew).
+
+    Returns:
+        The adapter, with the anchors inside.
+
+    Raises:
+        My3DGenError: where photos and anchors do not match, or `resume` does not fit.
+    """
+    o = options or TuneOptions.for_prior(prior)
+    base = prior.base or prior
+    chosen = LoraOptions(rank=rank, alpha=o.alpha, layout=o.layout, trainable=o.trainable, decoder=o.decoder)
+    if resume is None:
+        tensors = lora.initial_tensors(base.generator, chosen, seed=o.seed)
+    else:
+        base._require_match(resume)
+        if resume.options != chosen:
+            raise My3DGenError(f"the adapter to resume has {resume.options}, this run asks for {chosen}; use the same options")
+        tensors = {k: v.clone().to(base.device, torch.float32) for k, v in resume.tensors.items()}
+    view = lora.view(base.generator, tensors, chosen, trainable=True)
+    _train(base, view, _matched(base, faces, anchors, o), anchors.ws, o, progress, "personalize")
+    learned = {name: p.detach().cpu().clone() for name, p in lora.own_tensors(view).items()}
+    return Adapter(base.name, base.sha256, chosen, learned, anchors)
+
+
+def full_fine_tuning(
+    prior: Prior,
+    faces: Sequence[Face],
+    anchors: Anchors,
+    progress: ProgressCallback | None = None,
+    options: TuneOptions | None = None,
+) -> Prior:
+    """The baseline: everything but the mapping is tuned, on a copy. Returns it as a prior; no adapter results."""
+    o = options or TuneOptions.for_prior(prior)
+    view = _full_view(prior, o.seed)
+    # a full copy moves much further at the same rate than a low-rank pair: the release's own rate
+    o = replace(o, lr=min(o.lr, TuneOptions.lr))
+    _train(prior, view, _matched(prior, faces, anchors, o), anchors.ws, o, progress, "full fine-tuning")
+    return replace(prior, generator=view)
+
+
+def pivotal_tuning(
+    prior: Prior, face: Face, ws: Tensor, camera_: Tensor, steps: int, progress: ProgressCallback | None = None
+) -> Prior:
+    """Tune a copy of everything but the mapping to one photo at a fixed latent (PTI). Adam 3e-4, MSE + perceptual.
+
+    Returns a prior of its own; the given one is unchanged.
+    """
+    view = _full_view(prior, 0)
+    o = TuneOptions(steps=steps, batch=1, lr=3e-4 / LAZY)
+    t = targets(prior, [face], o.background)
+    t = replace(t, cameras=camera_[None].to(prior.device))
+    _train(prior, view, t, ws[None], o, progress, "tune")
+    return replace(prior, generator=view)
+
+
+def _full_view(prior: Prior, seed: int) -> Generator:
+    everything = LoraOptions(trainable="full")
+    source = prior.generator
+    if prior.adapter is not None:  # start from the person's merged weights
+        source = Generator(prior.config).to(prior.device)
+        source.load_state_dict(lora.merge(prior.generator))
+        source.requires_grad_(False)
+    return lora.view(source, lora.initial_tensors(source, everything, seed=seed), everything, trainable=True)
+
+
+def _matched(prior: Prior, faces: Sequence[Face], anchors: Anchors, o: TuneOptions) -> Targets:
+    faces = usable(faces)
+    if len(faces) != len(anchors.ws):
+        raise My3DGenError(f"got {len(faces)} accepted photos and {len(anchors.ws)} anchors; project these photos first")
+    if tuple(anchors.ws.shape[1:]) != (prior.num_ws, prior.config.w_dim):
+        raise My3DGenError(
+            f"the anchors have shape {list(anchors.ws.shape)}, the prior {prior.name!r} needs "
+            f"[N, {prior.num_ws}, {prior.config.w_dim}]; project with this prior"
+        )
+    # the cameras as projection refined them
+    return replace(targets(prior, faces, o.background), cameras=anchors.cameras.to(prior.device))
+
+
+def _train(
+    prior: Prior, view: Generator, t: Targets, ws: Tensor, o: TuneOptions, progress: ProgressCallback | None, stage: str
+) -> None:
+    """The loop: shuffled photos, MSE + perceptual at both resolutions, the symmetry step where asked."""
+    ws = ws.to(prior.device)
+    objective = Objective(prior, o.perceptual_weight, o.mse_weight)
+    parameters = list(lora.own_tensors(view).values())
+    optimiser = torch.optim.Adam(parameters, lr=o.lr * LAZY, betas=(0.0, 0.99**LAZY), eps=1e-8)
+    rng = np.random.default_rng(o.seed)
+    order: list[int] = []
+    ticker = Ticker(stage, o.steps, progress)
+    for step in range(o.steps):
+        if o.decay:
+            fall = 0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * step / o.steps))
+            for group in optimiser.param_groups:
+                group["lr"] = float(o.lr * LAZY * fall)
+        while len(order) < min(o.batch, len(t)):
+            order += rng.permutation(len(t)).tolist()
+        rows, order = order[: o.batch], order[o.batch :]
+        part = t.rows(rows)
+        out = view.synthesis(ws[rows], part.cameras)
+        loss = (objective.high(out["image"], part) + objective.low(out["image_raw"], part)).mean()
+        _descend(loss, optimiser, parameters)
+        if o.symmetry and step % o.symmetry_every == 0:
+            _descend(o.symmetry_weight * symmetry_loss(view, ws[rows], rng), optimiser, parameters)
+        show = progress is not None and (step % 10 == 0 or step + 1 == o.steps)
+        if not ticker.tick(step + 1, float(loss.detach()), to_uint8(out["image"])[0] if show else None):
+            break
+
+
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    for p in parameters:
+        if p.grad is not None:
+            torch.nan_to_num(p.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=p.grad)
+    optimiser.step()
+
+
+def symmetry_loss(generator: Generator, ws: Tensor, rng: np.random.Generator) -> Tensor:
+    """1 - cosine between a view and the flipped opposite view (v1, section 3.3), on the aligned face.
+
+    The pair is exactly mirrored (the release's is one frame off): yaw 0.35 sin, pitch 0.25 cos - 0.05 on a circle.
+    """
+    phase = 2 * np.pi * rng.integers(0, 120) / 120
+    yaw, pitch = 0.35 * np.sin(phase), -0.05 + 0.25 * np.cos(phase)
+    identity = load_identity("loss").to(ws.device)
+    planes = generator.planes(ws)
+    embeddings = []
+    for side in (1, -1):
+        c = camera(side * yaw, pitch, pivot=(0, 0, 0)).to(ws.device)[None].expand(len(ws), -1)
+        image = generator.synthesis(ws, c, planes=planes)["image"]
+        embeddings.append(identity.embed(image if side == 1 else image.flip(-1)))
+    return (1 - (embeddings[0] * embeddings[1]).sum(1)).mean()

@@ -1,0 +1,165 @@
+"""Training of the two identity encoders on synthetic people: many photos a person, margin loss."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from my3dgen.models.identity import DIMENSIONS, INPUT, WINDOW, IdentityNetwork
+from my3dgen.pretraining import facekit, people, render
+from my3dgen.pretraining.dataset import random_camera
+
+STORED = 112  # pixels of a stored window; wider than the network's, for jitter
+MARGIN = 0.08  # how much wider on each side, in crop widths
+
+
+@dataclass(frozen=True)
+class IdentityOptions:
+    """Training of one encoder."""
+
+    purpose: str = "loss"  # "loss" or "metrics"
+    data: str = "data/identity_loss.npz"  # from `write_people`
+    out: str = "assets"  # identity_<purpose>.safetensors goes here
+    minutes: float = 12.0
+    batch: int = 64
+    lr: float = 2e-3
+    scale: float = 24.0  # sharpness of the margin loss
+    margin: float = 0.3  # CosFace margin on the cosine of the true person
+    seed: int = 0
+
+
+def standard_window(image: np.ndarray, landmarks: np.ndarray, pixels: int = STORED, margin: float = MARGIN) -> np.ndarray:
+    """Cut the encoder's window, as it lies in the EG3D crop that these landmarks give, out of a drawn view."""
+    points = render.five_points(landmarks)
+    scale, centre = render.crop_fit(np.stack([points[:, 0], -points[:, 1]], 1))
+    zoom = render.CROP_SCALE / scale / 512  # crop widths a pixel
+    left, top, side = WINDOW[0] - margin, WINDOW[1] - margin, WINDOW[2] + 2 * margin
+    k = zoom / side * pixels
+    matrix = np.array(
+        [
+            [k, 0, (0.5 - centre[0] * zoom - left) / side * pixels],
+            [0, k, (0.5 + centre[1] * zoom - top) / side * pixels],
+        ]
+    )
+    return cv2.warpAffine(image, matrix, (pixels, pixels), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+
+
+def write_people(path: str, seed: int, count: int, photos: int = 6) -> None:
+    """Windows of `count` people in `photos` photos each: image [N, P, 112, 112, 3], background [N, P, 112, 112] bool."""
+    kit = facekit.load()
+    rng = np.random.default_rng(seed)
+    front = np.nonzero((kit.mean[: kit.groups["face"][1], 2] > 6) & (np.abs(kit.mean[: kit.groups["face"][1], 1]) < 7))[0]
+    images = np.empty((count, photos, STORED, STORED, 3), np.uint8)
+    walls = np.empty((count, photos, STORED, STORED), bool)
+    for i in range(count):
+        z = people.sample(rng)
+        marks = people.random_marks(rng, kit.mean, front, int(rng.integers(0, 4)))
+        for j in range(photos):
+            person = people.with_marks(people.decode(people.another_photo(z, rng)), marks=marks)
+            head = render.build(kit, person)
+            view = render.draw(kit, person, head, random_camera(rng, 1.1), 208, 1)
+            points = view.landmarks + rng.normal(0, 0.7, view.landmarks.shape)
+            images[i, j] = standard_window(view.image, points)
+            walls[i, j] = standard_window((view.part == 6).astype(np.uint8), points) > 0
+    np.savez(path, image=images, wall=walls)
+
+
+def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Other backgrounds, jittered crops, colour casts, exposure, blur, noise: [B, 3, 112, 112] -> [B, 3, 96, 96]."""
+
+    def uniform(low, high, *shape):
+        return torch.rand(shape, generator=rng) * (high - low) + low
+
+    n = len(images)
+    other = images[torch.randperm(n, generator=rng)].flip(-1)
+    flat = uniform(-1, 1, n, 3, 1, 1).expand_as(images)
+    backdrop = torch.where(uniform(0, 1, n, 1, 1, 1) < 0.5, flat, F.avg_pool2d(other, 9, 1, 4))
+    swap = (uniform(0, 1, n, 1, 1, 1) < 0.6) & walls[:, None]
+    x = torch.where(swap, backdrop, images)
+    zoom = STORED / INPUT
+    theta = torch.zeros(n, 2, 3)
+    core = 1 - 2 * MARGIN / (WINDOW[2] + 2 * MARGIN)
+    size = core * uniform(0.94, 1.08, n)
+    angle = uniform(-0.06, 0.06, n)
+    theta[:, 0, 0], theta[:, 0, 1] = size * angle.cos(), -size * angle.sin()
+    theta[:, 1, 0], theta[:, 1, 1] = size * angle.sin(), size * angle.cos()
+    theta[:, :, 2] = uniform(-0.06, 0.06, n, 2)
+    x = F.grid_sample(x, F.affine_grid(theta, (n, 3, INPUT, INPUT), align_corners=False), align_corners=False, padding_mode="reflection")
+    del zoom
+    light = (x + 1) / 2
+    light = light.clamp(1e-3, 1) ** torch.exp(uniform(-0.35, 0.35, n, 1, 1, 1))
+    light = light * torch.exp(uniform(-0.25, 0.25, n, 1, 1, 1) + uniform(-0.08, 0.08, n, 3, 1, 1))
+    grey = light.mean(1, keepdim=True)
+    light = grey + (light - grey) * uniform(0.6, 1.25, n, 1, 1, 1)
+    x = light.clamp(0, 1) * 2 - 1
+    small = F.interpolate(F.interpolate(x, scale_factor=0.5, mode="area"), size=(INPUT, INPUT), mode="bilinear")
+    blend = uniform(0, 1, n, 1, 1, 1) * (uniform(0, 1, n, 1, 1, 1) < 0.5)
+    x = x * (1 - blend) + small * blend
+    return x + torch.randn(x.shape, generator=rng) * uniform(0, 0.06, n, 1, 1, 1)
+
+
+def train(o: IdentityOptions) -> dict[str, float]:
+    """Train one encoder for `minutes` and write it. Returns figures on people it never saw."""
+    torch.manual_seed(o.seed)
+    rng = torch.Generator().manual_seed(o.seed)
+    data = np.load(o.data)
+    images, walls = torch.from_numpy(data["image"]), torch.from_numpy(data["wall"])
+    held = max(len(images) // 12, 2)
+    seen = len(images) - held
+    network = IdentityNetwork(o.purpose)
+    classes = nn.Parameter(torch.randn(seen, DIMENSIONS) * 0.05)
+    optimiser = torch.optim.AdamW([*network.parameters(), classes], lr=o.lr, weight_decay=0.02)
+    start, step, total = time.monotonic(), 0, 0.0
+    while (spent := (time.monotonic() - start) / 60) < o.minutes:
+        for group in optimiser.param_groups:
+            group["lr"] = o.lr * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * spent / o.minutes)))
+        who = torch.randint(0, seen, (o.batch,), generator=rng)
+        which = torch.randint(0, images.shape[1], (o.batch,), generator=rng)
+        x = augment(images[who, which].permute(0, 3, 1, 2).float() / 127.5 - 1, walls[who, which], rng)
+        cosine = network(x) @ F.normalize(classes, dim=1).T
+        margin = o.margin * min(1, step / 600)  # the margin comes in slowly, or nothing is learned at first
+        loss = F.cross_entropy(o.scale * (cosine - margin * F.one_hot(who, seen)), who)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        step += 1
+        total += float(loss.detach())
+        if step % 50 == 0:
+            print(json.dumps({"step": step, "minutes": round(spent, 2), "loss": round(total / 50, 3)}), flush=True)
+            total = 0.0
+    network.eval()
+    figures = evaluate(network, images[seen:]) | {"steps": step}
+    path = Path(o.out) / f"identity_{o.purpose}.safetensors"
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}, path)
+    return figures
+
+
+@torch.no_grad()
+def evaluate(network: IdentityNetwork, images: torch.Tensor) -> dict[str, float]:
+    """Verification on photos [N, P, 112, 112, 3]: mean cosines and area under the ROC curve."""
+    n, p = images.shape[:2]
+    core = round(STORED * MARGIN / (WINDOW[2] + 2 * MARGIN))
+    x = images.flatten(0, 1).permute(0, 3, 1, 2).float()[..., core : STORED - core, core : STORED - core] / 127.5 - 1
+    x = F.interpolate(x, size=(INPUT, INPUT), mode="bilinear", antialias=True)
+    e = torch.cat([network(part) for part in x.split(128)])
+    cosine = e @ e.T
+    who = torch.arange(n).repeat_interleave(p)
+    same = (who[:, None] == who[None]) & ~torch.eye(n * p, dtype=torch.bool)
+    other = who[:, None] != who[None]
+    a, b = cosine[same], cosine[other].sort().values
+    auc = (torch.searchsorted(b, a).float() / len(b)).mean()
+    return {"auc": float(auc), "same": float(a.mean()), "other": float(b.mean()), "people": n}
+
+
+def with_purpose(options: IdentityOptions, purpose: str) -> IdentityOptions:
+    """The same options for the other encoder, with its own people and seed."""
+    return replace(options, purpose=purpose, data=f"data/identity_{purpose}.npz", seed=options.seed + 1)

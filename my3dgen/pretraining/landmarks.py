@@ -1,0 +1,70 @@
+"""Training of the 68-landmark predictor: dlib's regression trees on drawn people, boxes from dlib's own detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import dlib
+import numpy as np
+
+from my3dgen.pretraining.people_data import Shards
+
+
+@dataclass(frozen=True)
+class LandmarkOptions:
+    """dlib's training options that matter for size and precision."""
+
+    data: str = "data/train"  # shards
+    out: str = "assets/landmarks68.dat"
+    people: int = 2400  # pictures to train on
+    trees: int = 200  # trees a cascade level
+    depth: int = 3
+    cascade: int = 10
+    oversampling: int = 8
+    nu: float = 0.1
+    feature_pool: int = 500
+    threads: int = 1
+    seed: int = 0
+
+
+def examples(o: LandmarkOptions):
+    """Grey pictures of 512 px and dlib's full_object_detection lists, boxes as the detector gives them (jittered by dlib later)."""
+    rng = np.random.default_rng(o.seed)
+    shards = Shards(o.data)
+    detector = dlib.get_frontal_face_detector()
+    images, shapes = [], []
+    while len(images) < o.people:
+        shard = shards.data[rng.integers(len(shards.data))]
+        i, v = rng.integers(len(shard["z"])), rng.integers(2)
+        image, points = shard["image"][i, v], shard["landmarks"][i, v]
+        # twice as large: dlib keeps training points as whole pixels
+        image, points = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), points * 2
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        found = detector(image, 0)
+        if len(found) != 1:
+            continue
+        images.append(np.ascontiguousarray(image))
+        shapes.append([dlib.full_object_detection(found[0], [dlib.point(round(x), round(y)) for x, y in points])])
+    return images, shapes
+
+
+def train(o: LandmarkOptions) -> dict[str, float]:
+    """Train and write the predictor. Returns its mean error on its own pictures, in pixels of 512."""
+    images, shapes = examples(o)
+    options = dlib.shape_predictor_training_options()
+    options.num_trees_per_cascade_level = o.trees
+    options.tree_depth = o.depth
+    options.cascade_depth = o.cascade
+    options.oversampling_amount = o.oversampling
+    options.oversampling_translation_jitter = 0.1
+    options.nu = o.nu
+    options.feature_pool_size = o.feature_pool
+    options.num_test_splits = 30
+    options.num_threads = o.threads
+    options.random_seed = str(o.seed)
+    options.be_verbose = True
+    predictor = dlib.train_shape_predictor(images, shapes, options)
+    predictor.save(o.out)
+    return {"error": dlib.test_shape_predictor(images, shapes, predictor), "bytes": Path(o.out).stat().st_size}

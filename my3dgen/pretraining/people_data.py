@@ -1,0 +1,75 @@
+"""Batches for training the prior from shards that `dataset.write_shards` wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from my3dgen.errors import My3DGenError
+
+
+@dataclass
+class Batch:
+    """Rendered views as tensors."""
+
+    z: Tensor  # [B, 112]
+    camera: Tensor  # [B, 25]
+    image: Tensor  # [B, 3, S, S] in [-1, 1]
+    depth: Tensor  # [B, S, S] distance along the ray
+    part: Tensor  # [B, S, S] uint8
+    landmarks: Tensor  # [B, 68, 2] pixels of S
+
+
+class Shards:
+    """All shards of a folder in memory; `refresh` takes in shards written since."""
+
+    def __init__(self, folder: str, held_out: int = 1):
+        """The last `held_out` people-shards by number are kept for validation where there is more than one."""
+        self.folder, self.loaded, self.data = Path(folder), set(), []
+        self.refresh()
+        if not self.data:
+            raise My3DGenError(f"{folder} holds no shards; run `python -m my3dgen.pretraining render` first")
+
+    def refresh(self) -> None:
+        for path in sorted(self.folder.glob("heads_?????.npz")):
+            if path.name not in self.loaded:
+                with np.load(path) as f:
+                    self.data.append({k: f[k] for k in f.files})
+                self.loaded.add(path.name)
+
+    def batch(self, rng: np.random.Generator, size: int, views: int = 1) -> Batch:
+        """`views` random views of each of `size` random people, a person's views side by side."""
+        rows = []
+        for _ in range(size):
+            shard = self.data[rng.integers(len(self.data))]
+            i = rng.integers(len(shard["z"]))
+            rows += [(shard, i, v) for v in rng.permutation(shard["camera"].shape[1])[:views]]
+
+        def stack(name, per_view=True):
+            return torch.from_numpy(np.stack([s[name][i, v] if per_view else s[name][i] for s, i, v in rows]))
+
+        return Batch(
+            z=stack("z", per_view=False),
+            camera=stack("camera"),
+            image=stack("image").permute(0, 3, 1, 2).float() / 127.5 - 1,
+            depth=stack("depth").float(),
+            part=stack("part"),
+            landmarks=stack("landmarks"),
+        )
+
+
+def pick_pixels(batch: Batch, rng: np.random.Generator, count: int) -> Tensor:
+    """Flat pixel indices [B, count]: half anywhere, half around brows, eyes, nose and mouth."""
+    size = batch.image.shape[-1]
+    out = rng.integers(0, size * size, (len(batch.z), count))
+    half = count // 2
+    for row, points in zip(out, batch.landmarks.numpy(), strict=True):
+        # normal clouds about random features, so that eyes and mouth are seen most
+        centre = points[rng.integers(17, 68, half)]
+        xy = np.clip(centre + rng.normal(0, size * 0.018, (half, 2)), 0, size - 1).astype(np.int64)
+        row[:half] = xy[:, 1] * size + xy[:, 0]
+    return torch.from_numpy(out)

@@ -1,0 +1,192 @@
+"""Training of the `heads` prior: first in 3D against known depth, then through the volume renderer."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from my3dgen.models.eg3d.config import HEADS
+from my3dgen.models.eg3d.generator import Generator
+from my3dgen.models.eg3d.volume import make_rays
+from my3dgen.pretraining.people_data import Batch, Shards, pick_pixels
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """How long and how fast the prior is trained. Defaults are for two CPU cores."""
+
+    data: str = "data/train"  # folder of rendered shards
+    out: str = "runs/prior"  # checkpoints and logs go here
+    minutes_points: float = 60  # time for the stage in 3D
+    minutes_render: float = 30  # time for the stage through volume rendering and super-resolution
+    batch: int = 5  # people a step in 3D
+    views: int = 2  # views of each of them: planes are the dear part, and both views share them
+    pixels: int = 768  # pixels a view in 3D
+    batch_render: int = 2  # views a step through rendering
+    lr: float = 0.008  # Adam, first stage; decays as a cosine to a fiftieth
+    lr_render: float = 0.002  # the same, second stage
+    mapping_lr: float = 15.0  # the mapping's learning rate is this many times larger (its layers have lr_mul 0.01)
+    density_scale: float = 8.0  # raw density a unit of occupancy logit
+    ema: float = 0.998  # decay of the averaged weights, which are what is saved
+    seed: int = 0
+    device: str = "cpu"
+    half: bool = True  # bfloat16 convolutions in the first stage
+
+
+class Trainer:
+    """Owns the generator, its averaged copy, the optimiser and the checkpoint."""
+
+    def __init__(self, options: PriorOptions):
+        self.o = options
+        torch.manual_seed(options.seed)
+        self.rng = np.random.default_rng(options.seed)
+        self.generator = Generator(HEADS).to(options.device)
+        with torch.no_grad():  # a smooth start: small planes, so that early densities are small
+            for name, p in self.generator.named_parameters():
+                if ".torgb." in name and name.endswith("torgb.weight"):
+                    p.mul_(0.3)
+        self.average = {k: v.detach().clone() for k, v in self.generator.state_dict().items()}
+        mapping = list(self.generator.backbone.mapping.parameters())
+        rest = [p for n, p in self.generator.named_parameters() if ".mapping." not in n]
+        self.optimiser = torch.optim.Adam(
+            [{"params": rest, "scale": 1.0}, {"params": mapping, "scale": options.mapping_lr}], lr=options.lr, betas=(0.9, 0.99)
+        )
+        self.step, self.spent, self.stage = 0, 0.0, 0
+        self.out = Path(options.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    # -- checkpoints
+
+    def save(self) -> None:
+        state = {
+            "generator": self.generator.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": (self.step, self.spent, self.stage),
+            "options": asdict(self.o),
+        }
+        temporary = self.out / "checkpoint.tmp"
+        torch.save(state, temporary)
+        temporary.rename(self.out / "checkpoint.pt")
+
+    def resume(self) -> bool:
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location=self.o.device, weights_only=True)
+        self.generator.load_state_dict(state["generator"])
+        self.average = state["average"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.spent, self.stage = state["progress"]
+        return True
+
+    # -- losses
+
+    def point_loss(self, batch: Batch, planes: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Occupancy and colour of points along camera rays, against the known depth. No volume rendering."""
+        o, size = self.o, batch.image.shape[-1]
+        pixels = pick_pixels(batch, self.rng, o.pixels).to(planes.device)
+        origins, directions = make_rays(batch.camera, size)
+        directions = directions.gather(1, pixels[..., None].expand(-1, -1, 3))
+        depth = batch.depth.flatten(1).gather(1, pixels)
+        colour = batch.image.flatten(2).gather(2, pixels[:, None].expand(-1, 3, -1)).transpose(1, 2)
+        u = torch.rand(4, *depth.shape, device=depth.device)
+        ahead = depth - 0.006 - 0.03 * u[0] ** 2
+        behind = depth + 0.006 + 0.03 * u[1] ** 2
+        free = HEADS.ray_start + (depth - 0.03 - HEADS.ray_start) * u[2]
+        surface = depth + 0.006 * (u[3] - 0.5)
+        depths = torch.stack([surface, ahead, behind, free], dim=2)  # [B, P, 4]
+        points = origins[:, None] + depths[..., None] * directions[:, :, None]
+        out = self.generator.sample(planes, points.reshape(len(planes), -1, 3))
+        sigma = out["sigma"].reshape(depths.shape) / o.density_scale
+        rgb = out["rgb"][..., :3].reshape(*depths.shape, 3) * 2 - 1
+        inside = torch.zeros_like(sigma)
+        inside[..., 2] = 1
+        shell = torch.tensor([0.0, 1.0, 1.0, 0.7], device=sigma.device)
+        occupancy = (F.binary_cross_entropy_with_logits(sigma, inside, reduction="none") * shell).mean()
+        error = (rgb[:, :, [0, 1, 2]] - colour[:, :, None]).abs().mean(-1)  # [B, P, 3]
+        return {"occupancy": occupancy, "colour": (error * torch.tensor([1.0, 0.3, 0.5])).mean()}
+
+    def render_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Pictures and depth through volume rendering and super-resolution."""
+        ws = self.generator.mapping(batch.z, None)
+        planes = self.generator.planes(ws, noise_mode="none")
+        out = self.generator.synthesis(ws, batch.camera, planes=planes, noise_mode="none")
+        small = F.interpolate(batch.image, size=out["image_raw"].shape[-2:], mode="area")
+        weight = 1 + 2.0 * F.interpolate((batch.part != 6)[:, None].float(), size=small.shape[-2:], mode="area")
+        raw = ((out["image_raw"] - small).abs() * weight).mean()
+        mask = 1 + 2.0 * (batch.part != 6)[:, None].float()
+        fine = ((out["image"] - batch.image).abs() * mask).mean()
+        points = self.point_loss(batch, planes)
+        return {"raw": raw, "image": fine, "edges": 2.0 * edge_loss(out["image"], batch.image, mask), **{k: 0.5 * v for k, v in points.items()}}
+
+    # -- loop
+
+    def run(self) -> None:
+        """Both stages, resuming where the checkpoint stopped."""
+        shards = Shards(self.o.data)
+        self.resume()
+        log = (self.out / "log.jsonl").open("a")
+        for stage, minutes in ((0, self.o.minutes_points), (1, self.o.minutes_render)):
+            if stage < self.stage:
+                continue
+            if stage > self.stage:
+                self.stage, self.spent = stage, 0.0
+                self.generator.load_state_dict(self.average)  # go on from the averaged weights
+                self.optimiser.state.clear()
+            self._stage(shards, stage, minutes * 60, log)
+        self.save()
+
+    def _stage(self, shards: Shards, stage: int, budget: float, log) -> None:
+        o, last, totals, saved = self.o, time.monotonic(), {}, time.monotonic()
+        while self.spent < budget:
+            share = self.spent / budget
+            rate = (o.lr, o.lr_render)[stage] * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share))) * min(1, (self.step + 1) / 50)
+            for group in self.optimiser.param_groups:
+                group["lr"] = float(rate) * group["scale"]
+            batch = shards.batch(self.rng, (o.batch, o.batch_render)[stage], (o.views, 1)[stage])
+            if stage == 0:
+                with torch.autocast("cpu", torch.bfloat16, enabled=o.half):
+                    planes = self.generator.planes(self.generator.mapping(batch.z[:: o.views], None), noise_mode="none")
+                losses = self.point_loss(batch, planes.float())
+            else:
+                losses = self.render_loss(batch)
+            self.optimiser.zero_grad(set_to_none=True)
+            sum(losses.values()).backward()
+            torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
+            self.optimiser.step()
+            self.step += 1
+            self._average()
+            for k, v in losses.items():
+                totals[k] = totals.get(k, 0.0) + float(v.detach())
+            now = time.monotonic()
+            self.spent, last = self.spent + now - last, now
+            if self.step % 50 == 0:
+                line = {"step": self.step, "stage": stage, "minutes": round(self.spent / 60, 2)}
+                line |= {k: round(v / 50, 4) for k, v in totals.items()}
+                print(json.dumps(line), file=log, flush=True)
+                totals = {}
+                shards.refresh()
+            if now - saved > 120:
+                self.save()
+                saved = now
+        self.save()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.o.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.generator.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.average[name].copy_(value)
+
+
+def edge_loss(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Difference of horizontal and vertical gradients: keeps strands, lids and lips sharp. [B, 3, H, W]."""
+    dx = ((a[..., 1:] - a[..., :-1]) - (b[..., 1:] - b[..., :-1])).abs() * mask[..., 1:]
+    dy = ((a[..., 1:, :] - a[..., :-1, :]) - (b[..., 1:, :] - b[..., :-1, :])).abs() * mask[..., 1:, :]
+    return dx.mean() + dy.mean()

@@ -1,0 +1,233 @@
+"""Draw a synthetic person: image, depth, parts, landmarks, in EG3D's frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from my3dgen.pretraining import hair, light, raster, shading, skinmaps
+from my3dgen.pretraining.facekit import MATERIALS, FaceKit, vertex_normals
+from my3dgen.pretraining.people import Person
+
+FOCAL, RADIUS = 4.2647, 2.7
+WALL_Z = -0.34  # the wall behind everyone, in EG3D's world
+# EG3D's crop (method.md 3): five points a unit, and the crop's scale in pixels of 512 a unit
+STANDARD = np.array(
+    [
+        [-0.31149, 0.29036, 0.13378],
+        [0.30980, 0.28972, 0.13180],
+        [0.00325, -0.04618, 0.55244],
+        [-0.25217, -0.38134, 0.22406],
+        [0.24847, -0.38128, 0.22236],
+    ]
+)
+CROP_SCALE = 300 * 512 / 700
+PITCH = 0.0  # radians the mean head is nodded; set from the standard points in `_frame`
+
+
+@dataclass(frozen=True)
+class View:
+    """One drawn view. All arrays are [S, S]."""
+
+    image: np.ndarray  # uint8 [S, S, 3]
+    depth: np.ndarray  # float32, distance from the camera along the ray
+    part: np.ndarray  # uint8, index into facekit.MATERIALS
+    landmarks: np.ndarray  # float32 [68, 2] pixels, x right, y down, edges at 0 and S
+
+
+@dataclass(frozen=True)
+class Head:
+    """Geometry and light of one person in one photo, in EG3D's world; draw it from any camera."""
+
+    vertices: np.ndarray  # [N, 3]
+    faces: np.ndarray
+    material: np.ndarray
+    canonical: np.ndarray  # [N, 3]
+    normals: np.ndarray
+    irradiance: np.ndarray
+    inside: np.ndarray  # [N] cm inside the hair
+    landmarks: np.ndarray  # [68, 3]
+    scale: float  # world units a cm
+
+
+def five_points(landmarks: np.ndarray) -> np.ndarray:
+    """Eye centres, nose tip and mouth corners of 68 landmarks [68, D] -> [5, D], image-left first."""
+    return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
+
+
+def crop_fit(points: np.ndarray) -> tuple[float, np.ndarray]:
+    """EG3D's crop rule: scale (pixels a unit) and centre for five points [5, 2], y up."""
+    design = np.concatenate([STANDARD, np.ones((5, 1))], 1)
+    rows = np.linalg.lstsq(design, points, rcond=None)[0]
+    return float(np.linalg.norm(rows[:3], axis=0).mean()), rows[3]
+
+
+@lru_cache(maxsize=2)
+def _frame(kit_id: int, points: bytes) -> tuple[np.ndarray, float]:
+    """Rotation [3, 3] (about x) and depth offset that lay the mean head onto the standard points."""
+    p = np.frombuffer(points).reshape(5, 3)
+    best = None
+    for angle in np.linspace(-0.35, 0.35, 141):
+        c, s = np.cos(angle), np.sin(angle)
+        rotation = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+        q = p @ rotation.T
+        a, b = q - q.mean(0), STANDARD - STANDARD.mean(0)
+        scale = (a * b).sum() / (a * a).sum()
+        error = ((scale * a - b) ** 2).sum()
+        if best is None or error < best[0]:
+            best = (error, rotation, scale)
+    return best[1], best[2]
+
+
+def build(kit: FaceKit, person: Person) -> Head:
+    """Shape, pose-free placement, hair and light of a person."""
+    groups = kit.groups
+    k = len(person.shape)
+    flat = kit.mean.ravel() + person.shape.astype(np.float32) @ kit.identity[:k]
+    neutral = flat.reshape(-1, 3)
+    weights = kit.weights(**person.expression)
+    on = np.nonzero(weights)[0]
+    vertices = (flat + weights[on] @ kit.expression[on]).reshape(-1, 3)
+    for side in ("eyeball_left", "eyeball_right"):
+        _turn(vertices[slice(*groups[side])], person.gaze)
+    landmarks = vertices[kit.landmarks]
+
+    canonical = kit.mean
+    inside = hair.growth(canonical, person.hairline, person.bald).astype(np.float32)
+    skin_end = groups["head_and_neck"][1]
+    inside[skin_end:] = -1
+    normals = vertex_normals(vertices, kit.faces, kit.normal_sum)
+    maps = skinmaps.maps(kit.mean[kit.landmarks])
+    outwards = np.zeros(len(vertices), np.float32)
+    outwards[:skin_end] = hair.scalp_offset(canonical[:skin_end], person)
+    beard = skinmaps.look_up(maps[5] * min(person.beard * 1.3, 1), canonical[:skin_end]) * (canonical[:skin_end, 2] > 3)
+    outwards[:skin_end] += hair.beard_offset(beard, person)
+    # the scalp grows away from the middle of the head, which keeps it free of folds
+    centre = np.array([0, 4.0, 1.5], np.float32)
+    away = neutral - centre
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    direction = np.where((inside > -0.5)[:, None], away, normals)
+    vertices = vertices + direction * outwards[:, None]
+
+    size = (neutral[:skin_end].max(0) - neutral[:skin_end].min(0)) / (kit.mean[:skin_end].max(0) - kit.mean[:skin_end].min(0))
+    c_vertices, c_canonical, c_faces = hair.curtain(person, size.astype(np.float32))
+    g_vertices, g_faces = hair.garment(-13.0, float(neutral[groups["head_and_neck"][0] : skin_end, 2].mean()) + 1.0)
+
+    rotation, _ = _frame(id(kit), five_points(kit.mean[kit.landmarks]).astype(float).tobytes())
+    everything = np.concatenate([vertices, c_vertices, g_vertices]).astype(np.float64)
+    world, scale, placed = _place(everything @ rotation.T, landmarks @ rotation.T)
+
+    normals = vertex_normals(vertices, kit.faces, kit.normal_sum)
+    lamp = person.light
+    turned = (rotation @ normals.T).T.astype(np.float32)
+    lit = light.irradiance(lamp, turned, kit.openness, kit.unshadowed)
+    teeth = slice(*groups["teeth"])  # light that scatters inside the mouth
+    lit[teeth] = np.maximum(lit[teeth], 0.45 * lit[: groups["face"][1]].mean(0))
+    eyes = slice(groups["eyeball_left"][0], groups["eyeball_right"][1])
+    lit[eyes] = np.minimum(lit[eyes], 0.9 * lit[: groups["face"][1]].mean(0))
+    parts = [(vertices, kit.faces, turned, lit, canonical, inside)]
+    materials = [kit.material]
+    for v, f, canon, kind in ((c_vertices, c_faces, c_canonical, "hair"), (g_vertices, g_faces, g_vertices, "garment")):
+        if not len(v):
+            continue
+        n = _grid_normals(v, f)
+        n = (rotation @ n.T).T.astype(np.float32)
+        e = np.maximum((light.basis(n) * light.COSINE) @ lamp.sh, 0.05) / np.pi * 0.85
+        parts.append((v, f, n, e, canon, np.full(len(v), -1, np.float32)))
+        materials.append(np.full(len(f), MATERIALS.index(kind), np.int32))
+    offset = np.cumsum([0] + [len(p[0]) for p in parts])
+    return Head(
+        vertices=world.astype(np.float32),
+        faces=np.concatenate([p[1] + o for p, o in zip(parts, offset, strict=False)]).astype(np.int32),
+        material=np.concatenate(materials).astype(np.int32),
+        canonical=np.concatenate([p[4] for p in parts]).astype(np.float32),
+        normals=np.concatenate([p[2] for p in parts]).astype(np.float32),
+        irradiance=np.concatenate([p[3] for p in parts]).astype(np.float32),
+        inside=np.concatenate([p[5] for p in parts]).astype(np.float32),
+        landmarks=placed.astype(np.float32),
+        scale=scale,
+    )
+
+
+def _turn(eyeball: np.ndarray, gaze: tuple[float, float]) -> None:
+    """Turn an eyeball [n, 3] about its centre, in place."""
+    centre = (eyeball.max(0) + eyeball.min(0)) / 2
+    (cy, sy), (cp, sp) = ((np.cos(a), np.sin(a)) for a in gaze)
+    yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    eyeball[:] = (eyeball - centre) @ (yaw @ pitch).T + centre
+
+
+def _place(vertices: np.ndarray, landmarks: np.ndarray):
+    """Scale and shift cm into EG3D's world so that EG3D's crop of the front view is the front view."""
+    k = 0.0255
+    eye_depth = 0.186  # the standard eyes' depth, brought to the 2.7 orbit
+    shift = np.array([0.0, 0.0, eye_depth]) - k * landmarks[36:48].mean(0)
+    shift[1] += 0.08
+    for _ in range(8):
+        p = k * five_points(landmarks) + shift
+        depth = RADIUS - p[:, 2]
+        pixels = p[:, :2] * (FOCAL * 512 / depth)[:, None]
+        scale, centre = crop_fit(pixels)
+        k *= CROP_SCALE / scale
+        shift = shift * [1, 1, 0] * (CROP_SCALE / scale) + [0, 0, 0]
+        shift[:2] -= centre * (CROP_SCALE / scale) * (RADIUS - 0.2) / (FOCAL * 512)
+        shift[2] = eye_depth - k * landmarks[36:48, 2].mean()
+    return k * vertices + shift, k, k * landmarks + shift
+
+
+def _grid_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    normals = np.zeros_like(vertices)
+    n = np.cross(vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]])
+    for i in range(3):
+        np.add.at(normals, faces[:, i], n)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    outwards = vertices - vertices.mean(0)
+    return normals * np.sign((normals * outwards * [1, 0, 1]).sum(1, keepdims=True) + 1e-9)
+
+
+def draw(kit: FaceKit, person: Person, head: Head, camera: np.ndarray, size: int = 256, supersample: int = 2) -> View:
+    """Draw a head from a camera.
+
+    Args:
+        camera: the 25 EG3D numbers.
+        size: pixels of the square result; supersample: samples a pixel along each axis.
+    """
+    camera = np.asarray(camera, np.float64)
+    pose, intrinsics = camera[:16].reshape(4, 4), camera[16:].reshape(3, 3)
+    big = size * supersample
+    focal = intrinsics[0, 0] * big
+    cx, cy = intrinsics[0, 2] * big, intrinsics[1, 2] * big
+    screen, landmarks = (_project(p, pose, focal, cx, cy) for p in (head.vertices, head.landmarks))
+    nearest, index, weights = raster.draw(screen, head.faces, big, big)
+    scalars, colours, marks = shading.pack(person)
+    out = np.empty((big, big, 3), np.float32)
+    part = np.empty((big, big), np.uint8)
+    depth = np.empty((big, big), np.float32)
+    eye = kit.mean[slice(*kit.groups["eyeball_left"])]
+    eye = ((eye.max(0) + eye.min(0)) / 2)[:2].astype(np.float32)
+    shading.shade(
+        index, weights, nearest, screen, head.faces, head.material, head.canonical, head.normals, head.irradiance,
+        head.inside, skinmaps.maps(kit.mean[kit.landmarks]), scalars, colours, marks, eye, person.light.key,
+        person.light.key_colour.astype(np.float32), (person.wall**2.2).astype(np.float32), pose.astype(np.float32),
+        np.float32(focal), np.array([cx, cy, WALL_Z], np.float32), out, part, depth,
+    )  # fmt: skip
+    colour = np.clip(out, 0, 1) ** (1 / 2.2)
+    if supersample > 1:
+        colour = cv2.resize(colour, (size, size), interpolation=cv2.INTER_AREA)
+    half = supersample // 2
+    return View(
+        image=(colour * 255 + 0.5).astype(np.uint8),
+        depth=depth[half::supersample, half::supersample],
+        part=part[half::supersample, half::supersample],
+        landmarks=landmarks[:, :2] / supersample,
+    )
+
+
+def _project(points, pose, focal, cx, cy) -> np.ndarray:
+    local = (points - pose[:3, 3]) @ pose[:3, :3]
+    inverse = 1.0 / local[:, 2]
+    return np.stack([local[:, 0] * inverse * focal + cx, local[:, 1] * inverse * focal + cy, inverse], 1).astype(np.float32)

@@ -1,0 +1,86 @@
+"""Training of the perceptual trunk: read everything about a synthetic face from one picture."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from my3dgen.models.perceptual import POOL, TRAINED_AT, WIDTHS, Trunk
+from my3dgen.pretraining.people import Z_DIM
+from my3dgen.pretraining.people_data import Shards
+
+
+@dataclass(frozen=True)
+class TrunkOptions:
+    """Training of the trunk."""
+
+    data: str = "data/train"  # shards
+    out: str = "assets"  # perceptual.safetensors goes here
+    minutes: float = 12.0
+    batch: int = 32
+    lr: float = 1.5e-3
+    seed: int = 0
+
+
+def augment(image: torch.Tensor, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shifted, scaled, recoloured, noisy pictures [B, 3, 128, 128] with the parts [B, 128, 128] moved along."""
+    n = len(image)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = torch.empty(n).uniform_(0.94, 1.06)
+    theta[:, :, 2] = torch.empty(n, 2).uniform_(-0.05, 0.05)
+    grid = F.affine_grid(theta, (n, 3, TRAINED_AT, TRAINED_AT), align_corners=False)
+    image = F.grid_sample(image, grid, align_corners=False, padding_mode="reflection")
+    part = F.grid_sample(part[:, None].float(), grid, mode="nearest", align_corners=False, padding_mode="reflection")[:, 0].long()
+    wall = (part == 6)[:, None]
+    other = F.avg_pool2d(image[torch.randperm(n)], 15, 1, 7)
+    image = torch.where(wall & (torch.rand(n, 1, 1, 1) < 0.4), other, image)
+    image = image * torch.empty(n, 1, 1, 1).uniform_(0.85, 1.15) + torch.empty(n, 3, 1, 1).uniform_(-0.1, 0.1)
+    image = image + torch.randn_like(image) * torch.empty(n, 1, 1, 1).uniform_(0, 0.05)
+    return image.clamp(-1, 1), part
+
+
+def train(o: TrunkOptions) -> dict[str, float]:
+    """Train for `minutes` and write the trunk. Returns the last running losses."""
+    torch.manual_seed(o.seed)
+    rng = np.random.default_rng(o.seed)
+    shards = Shards(o.data)
+    trunk = Trunk()
+    read = nn.Linear(WIDTHS[-1] * POOL * POOL, Z_DIM + 12)  # z and the camera's orientation and place
+    parts = nn.Conv2d(sum(WIDTHS[1:4]), 8, 1)
+    everything = [*trunk.parameters(), *read.parameters(), *parts.parameters()]
+    optimiser = torch.optim.AdamW(everything, lr=o.lr, weight_decay=0.01)
+    start, step, totals = time.monotonic(), 0, {}
+    while (spent := (time.monotonic() - start) / 60) < o.minutes:
+        for group in optimiser.param_groups:
+            group["lr"] = o.lr * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * spent / o.minutes)))
+        batch = shards.batch(rng, o.batch)
+        image, part = augment(F.interpolate(batch.image, size=TRAINED_AT, mode="area"), batch.part[:, ::2, ::2])
+        features = trunk(image)
+        pooled = F.adaptive_avg_pool2d(features[-1], POOL).flatten(1)
+        truth = torch.cat([batch.z, 4 * batch.camera[:, :12]], 1)
+        stack = torch.cat([F.interpolate(f, size=features[1].shape[-2:], mode="bilinear") for f in features[1:4]], 1)
+        losses = {
+            "z": F.mse_loss(read(pooled), truth),
+            "parts": 0.5 * F.cross_entropy(parts(stack), part[:, ::2, ::2]),
+        }
+        optimiser.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()
+        optimiser.step()
+        step += 1
+        for k, v in losses.items():
+            totals[k] = totals.get(k, 0.0) + float(v.detach())
+        if step % 50 == 0:
+            last = {k: round(v / 50, 4) for k, v in totals.items()}
+            print(json.dumps({"step": step, "minutes": round(spent, 2), **last}), flush=True)
+            totals = {}
+            shards.refresh()
+    save_file({k: v.half().contiguous() for k, v in trunk.state_dict().items()}, Path(o.out) / "perceptual.safetensors")
+    return {"steps": step, **last}

@@ -1,0 +1,128 @@
+"""Our own prior format: one .safetensors with the generator's tensors and its configuration as metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from my3dgen.errors import My3DGenError
+from my3dgen.models.eg3d.config import GeneratorConfig
+from my3dgen.models.eg3d.generator import Generator
+
+FORMAT, VERSION = "my3dgen-prior", "1"
+MAX_BYTES = 2 * 1024**3  # a generator of 30 million values is 126 MB
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def build(config: GeneratorConfig, state: Mapping[str, Tensor], source: str) -> Generator:
+    """A generator holding these weights, which must be exactly the tensors its configuration asks for.
+
+    `source` names them in error messages.
+    """
+    with torch.device("meta"):  # nothing is drawn or allocated only to be replaced
+        generator = Generator(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
+    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or unknown:
+        raise My3DGenError(
+            f"{source} does not hold the generator it describes: {len(missing)} tensors are missing and {len(unknown)} "
+            f"unknown (for example {(missing or unknown)[0][:120]!r}); get the file again."
+        )
+    ready = {}
+    for name, shape in expected.items():
+        tensor = state[name]
+        if tuple(tensor.shape) != shape:
+            raise My3DGenError(
+                f"{source} does not hold the generator it describes: {name} has shape {tuple(tensor.shape)}, expected "
+                f"{shape}; get the file again."
+            )
+        ready[name] = tensor.to(torch.float32).contiguous()
+        if not torch.isfinite(ready[name]).all():
+            raise My3DGenError(f"{source} holds values that are not finite (in {name}); get the file again.")
+    generator.load_state_dict(ready, assign=True)
+    return generator.eval().requires_grad_(False)
+
+
+def save_prior(path: str | Path, generator: Generator, name: str, dtype: str = "float32") -> None:
+    """Write a generator. dtype "float16" halves the file; reading gives float32 either way.
+
+    Raises `My3DGenError` where the folder cannot be written or a value does not fit the dtype.
+    """
+    kinds = {"float32": torch.float32, "float16": torch.float16}
+    if dtype not in kinds:
+        raise My3DGenError(f"A prior is stored as float32 or float16, not {dtype!r}.")
+    state = {
+        key: value.detach().to("cpu", kinds[dtype]).contiguous()
+        for key, value in generator.state_dict().items()
+    }
+    for key, value in state.items():
+        if not torch.isfinite(value).all():
+            raise My3DGenError(
+                f"{key} holds values that {dtype} cannot store; use float32 and check the training."
+            )
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "config": json.dumps(generator.config.to_dict()),
+    }
+    write_safetensors(Path(path), state, metadata)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a .safetensors whole or not at all: readers never see half a file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise My3DGenError(f"{path} cannot be written ({error.strerror}); choose another folder.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(safetensors.torch.save(dict(tensors), metadata=dict(metadata)))
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would surprise whoever shares the folder
+        os.replace(temporary, path)
+    except OSError as error:
+        raise My3DGenError(f"{path} cannot be written ({error.strerror}); choose another folder.") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_prior_file(path: Path) -> tuple[Generator, str]:
+    """Read our format: the generator and the name it was given. `My3DGenError` where the file is not one of ours."""
+    if path.stat().st_size > MAX_BYTES:
+        raise My3DGenError(f"{path} has {path.stat().st_size} bytes, more than any prior; it is not one.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+                raise My3DGenError(
+                    f"{path} is a {metadata.get('format', 'plain')[:40]!r} file (version "
+                    f"{metadata.get('version', 'none')[:10]!r}); expected a {FORMAT!r} file of version {VERSION}, as "
+                    "`python -m my3dgen convert` writes."
+                )
+            config = GeneratorConfig.from_dict(json.loads(metadata.get("config", "null")))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (safetensors.SafetensorError, ValueError, OSError, RecursionError) as error:
+        raise My3DGenError(
+            f"{path} cannot be read as a prior ({str(error)[:200]}); get the file again."
+        ) from error
+    wrong = [name for name, tensor in state.items() if tensor.dtype not in (torch.float32, torch.float16)]
+    if wrong:
+        raise My3DGenError(
+            f"{path} holds {state[wrong[0]].dtype} in {wrong[0][:120]!r}; expected float32 or float16."
+        )
+    return build(config, state, str(path)), metadata.get("name", path.stem)[:80]

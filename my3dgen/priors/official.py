@@ -1,0 +1,197 @@
+"""Official EG3D snapshots, and those of the authors' My3DGen, as generators of ours.
+
+Sizes, rendering options and super-resolution widths come from the tensors and the options in the file; G_ema
+is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from my3dgen.errors import My3DGenError
+from my3dgen.models.eg3d.config import SR_KINDS, GeneratorConfig
+from my3dgen.models.eg3d.generator import Generator
+from my3dgen.priors import files, pickles
+
+# My3DGen's snapshots wrap layers in layers; without these steps their names are the official ones.
+_WRAPPERS = {
+    "synthesis_block",
+    "synthesis_layer",
+    "to_rgb_layer",
+    "fully_connected_layer",
+    "superresolution_module",
+}
+_UPDATES = ("lora_A", "lora_B")
+_MAX_DEPTH, _MAX_MODULES = 24, 10_000  # a generator has some 120 modules
+
+
+@dataclass
+class _Contents:
+    """What was found in a network: by name without the wrappers."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)  # plain values of each module
+    classes: dict[str, str] = field(default_factory=dict)  # innermost class name of each module
+    modules: int = 0  # modules visited
+
+
+def load_official(path: Path) -> Generator:
+    """The generator of an official .pkl. Nothing in the file is executed.
+
+    Raises `My3DGenError` where it is no such snapshot or uses options this renderer does not have.
+    """
+    data = pickles.load(path)
+    network = data.get("G_ema") if isinstance(data, dict) else None
+    if not isinstance(network, pickles.Stub):
+        raise My3DGenError(
+            f"{path} is a pickle but not an EG3D snapshot: it has no network G_ema. Use an official file."
+        )
+    try:
+        contents = _Contents()
+        _walk(network, (), contents, 0)
+        contents.tensors.pop("dataset_label_std", None)
+        _merge_updates(contents)
+        config = _config(contents)
+    except My3DGenError as error:
+        raise My3DGenError(f"{path}: {error}") from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise My3DGenError(
+            f"{path} is not the snapshot of an EG3D generator ({type(error).__name__}: {str(error)[:150]})."
+        ) from error
+    return files.build(config, contents.tensors, str(path))
+
+
+def _walk(module: pickles.Stub, path: tuple[str, ...], contents: _Contents, depth: int) -> None:
+    """Collect tensors and plain values. Only `_modules` is followed: `_init_args` may hold stale copies."""
+    contents.modules += 1
+    if depth > _MAX_DEPTH or contents.modules > _MAX_MODULES:
+        raise My3DGenError("it holds far more modules than an EG3D generator; it is not one.")
+    state, prefix = module.state, ".".join(path)
+    contents.classes[prefix] = module.class_name
+    plain = {key: value for key, value in state.items() if not key.startswith("_")}
+    contents.attributes.setdefault(prefix, {}).update(plain)
+    for kind in ("_parameters", "_buffers"):
+        for name, tensor in dict(state.get(kind) or {}).items():
+            if tensor is None:
+                continue
+            key = ".".join((*path, str(name)))
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or key in contents.tensors:
+                raise My3DGenError(f"{key[:120]!r} is not one tensor of floating-point numbers.")
+            contents.tensors[key] = tensor
+    for name, child in dict(state.get("_modules") or {}).items():
+        if not isinstance(child, pickles.Stub):
+            continue
+        repeated = path == ("backbone", "synthesis") and name == "synthesis"
+        step = () if repeated or name in _WRAPPERS else (str(name),)
+        _walk(child, path + step, contents, depth + 1)
+
+
+def _merge_updates(contents: _Contents) -> None:
+    """Work My3DGen's low-rank pairs into the weights they belong to, where that was not done before saving."""
+    tensors = contents.tensors
+    for name in [name for name in tensors if name.endswith(".lora_A")]:
+        layer = name.removesuffix(".lora_A")
+        a, b = (tensors.pop(f"{layer}.{part}").float() for part in _UPDATES)
+        options = contents.attributes[layer]
+        if options.get("merged"):
+            continue
+        weight = tensors[f"{layer}.weight"].float()
+        scale = float(options["scaling"])
+        if weight.ndim == 2:  # a style layer: its update does not get the layer's gain
+            scale *= weight.shape[1] ** 0.5
+        tensors[f"{layer}.weight"] = weight + (b @ a).reshape(weight.shape) * scale
+
+
+def _config(contents: _Contents) -> GeneratorConfig:
+    tensors, attributes = contents.tensors, contents.attributes
+    options = attributes[""]["rendering_kwargs"]
+    _refuse_unknown(options)
+    shape = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    blocks = _block_resolutions(shape)
+    first, last = f"backbone.synthesis.b{blocks[0]}", f"backbone.synthesis.b{blocks[-1]}"
+    w_dim = shape["backbone.mapping.w_avg"][0]
+    c_dim = shape["backbone.mapping.embed.weight"][1] if "backbone.mapping.embed.weight" in shape else 0
+    sr = "superresolution"
+    sr_kind = contents.classes[sr].removeprefix("SuperresolutionHybrid")
+    if sr_kind not in SR_KINDS:
+        raise My3DGenError(
+            f"its super-resolution {contents.classes[sr][:60]!r} is not one this version knows."
+        )
+    return GeneratorConfig(
+        z_dim=shape["backbone.mapping.fc0.weight"][1] - (w_dim if c_dim else 0),
+        c_dim=c_dim,
+        w_dim=w_dim,
+        mapping_layers=sum(f"backbone.mapping.fc{i}.weight" in shape for i in range(17)),
+        c_scale=float(options.get("c_scale", 0)),
+        c_gen_conditioning_zero=bool(options.get("c_gen_conditioning_zero", False)),
+        base_resolution=blocks[0],
+        base_channels=shape[f"{first}.const"][0],
+        base_kernel=shape[f"{first}.conv1.weight"][-1],
+        channels=tuple((r, shape[f"backbone.synthesis.b{r}.conv1.weight"][0]) for r in blocks),
+        conv_clamp=_optional_float(attributes[f"{first}.conv1"].get("conv_clamp")),
+        plane_resolution=blocks[-1],
+        plane_channels=shape[f"{last}.torgb.weight"][0] // 3,
+        plane_axes=_plane_axes(attributes.get("renderer", {}).get("plane_axes")),
+        decoder_hidden=shape["decoder.net.0.weight"][0],
+        decoder_lr_mul=float(options.get("decoder_lr_mul", 1)),
+        feature_channels=shape["decoder.net.2.weight"][0] - 1,
+        neural_resolution=int(attributes[""].get("neural_rendering_resolution", 64)),
+        depth_samples=int(options["depth_resolution"]),
+        importance_samples=int(options["depth_resolution_importance"]),
+        ray_start=float(options["ray_start"]),
+        ray_end=float(options["ray_end"]),
+        box_warp=float(options["box_warp"]),
+        white_back=bool(options.get("white_back", False)),
+        sr_kind=sr_kind,
+        sr_input_resolution=int(attributes[sr]["input_resolution"]),
+        sr_channels=tuple(shape[f"{sr}.block{i}.conv1.weight"][0] for i in (0, 1)),
+        sr_antialias=bool(options.get("sr_antialias", True)),
+        sr_noise_mode=str(options.get("superresolution_noise_mode", "none")),
+        sr_conv_clamp=_optional_float(attributes[f"{sr}.block0.conv1"].get("conv_clamp")),
+        output_resolution=shape[f"{sr}.block1.conv1.noise_const"][-1],
+        camera_pivot=tuple(float(x) for x in options.get("avg_camera_pivot", (0, 0, 0.2))),
+        camera_radius=float(options.get("avg_camera_radius", 2.7)),
+    )
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Options that would change the picture and that this renderer does not have."""
+    if options.get("disparity_space_sampling"):
+        raise My3DGenError("it samples rays in disparity, which this version does not do.")
+    if options.get("clamp_mode", "softplus") != "softplus":
+        raise My3DGenError(f"its density activation {str(options['clamp_mode'])[:40]!r} is not 'softplus'.")
+    for name in ("ray_start", "ray_end"):
+        if isinstance(options[name], str):
+            raise My3DGenError(f"its {name} is {options[name][:40]!r}; this version needs a number.")
+
+
+def _block_resolutions(shape: Mapping[str, tuple[int, ...]]) -> list[int]:
+    names = {name.split(".")[2] for name in shape if name.startswith("backbone.synthesis.b")}
+    resolutions = sorted(int(name.removeprefix("b")) for name in names)
+    if not resolutions:
+        raise My3DGenError("it has no tri-plane backbone.")
+    return resolutions
+
+
+def _plane_axes(table: Any) -> tuple[tuple[int, int], ...]:
+    """Which world axes the planes' (u, v) are: the first two columns of the inverse of each plane's basis.
+
+    EG3D's first files repeat the x-z plane, later ones do not; the table is in the file.
+    """
+    if not isinstance(table, Tensor):
+        return GeneratorConfig.plane_axes
+    inverse = torch.linalg.inv(table.double())
+    one_hot = torch.nn.functional.one_hot(inverse.argmax(dim=1), 3).transpose(1, 2)
+    if table.shape != (3, 3, 3) or not torch.allclose(inverse, one_hot.double(), atol=1e-6):
+        raise My3DGenError("its planes do not lie along the axes.")
+    return tuple(tuple(int(i) for i in plane.argmax(dim=0)[:2]) for plane in inverse)
+
+
+def _optional_float(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,92 @@
+"""The app: tabs, endpoints, and how it is served."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.studio import api, service, tab_about, tab_inversion, tab_look, tab_personalize, tab_selfies
+from my3dgen.studio.guard import guarded
+from my3dgen.studio.page import LIGHT, PRIVATE, Page
+from my3dgen.studio.theme import CSS, theme
+
+CACHE_SECONDS = (300, 2 * 3600)  # how often Gradio's own cache is cleaned, and of files how old
+UPLOAD_LIMIT = "40mb"  # one file
+HEAD = '<meta name="referrer" content="no-referrer">'
+TITLE = (
+    '<header class="m3-header"><h1>My3DGen</h1>'
+    "<p>Your own face in 3D from a few selfies, beside what the pretrained model makes of you.</p></header>"
+)
+
+
+def build() -> gr.Blocks:
+    """The whole page, with its endpoints."""
+    page = Page()
+    with gr.Blocks(
+        title="My3DGen", analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=False
+    ) as demo:
+        gr.HTML(TITLE, apply_default_css=False)
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as page.tabs:
+            with gr.Tab("Selfies", id="selfies"):
+                tab_selfies.build(page)
+            with gr.Tab("Personalize", id="personalize"):
+                tab_personalize.build(page)
+            with gr.Tab("Look around", id="look") as look:
+                tab_look.build(page, look)
+            with gr.Tab("Inversion", id="inversion"):
+                tab_inversion.build(page)
+            with gr.Tab("About", id="about"):
+                tab_about.build(page)
+        with gr.Row(elem_classes="m3-footer"):
+            gone = gr.HTML("", elem_id="deleted")
+            delete = gr.Button(
+                "Delete my data", variant="stop", size="sm", elem_id="delete", scale=0, min_width=160
+            )
+        page.changed_by(delete.click(_delete, None, gone, show_progress="hidden", **LIGHT, **PRIVATE))
+        page.connect(demo.load)
+        api.build()
+    demo.queue(default_concurrency_limit=4, max_size=64)
+    return demo
+
+
+def launch_options() -> dict[str, Any]:
+    """How the app is served: nothing leaves it, nothing is recorded, no two visitors share a session.
+
+    MCP stays off whatever the environment asks: Gradio runs all queued MCP calls in one session, which
+    would hand one visitor's face to another.
+    """
+    return {
+        "theme": theme(),
+        "css": CSS,
+        "head": HEAD,
+        "mcp_server": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "footer_links": ["api", "settings"],
+        "max_file_size": UPLOAD_LIMIT,
+        "favicon_path": str(Path(__file__).parent / "static" / "favicon.png"),
+    }
+
+
+def main() -> None:
+    """Serve until stopped; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    service.REGISTRY.tidy()
+    atexit.register(service.REGISTRY.clear)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # how a Space stops: visitors' data goes with it
+    build().launch(**launch_options())
+
+
+@guarded
+def _delete(request: gr.Request) -> str:
+    there = service.REGISTRY.delete(request.session_hash)
+    text = "Everything of yours is deleted." if there else "There was nothing to delete."
+    return f'<p role="status">{text}</p>'

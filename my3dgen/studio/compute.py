@@ -1,0 +1,226 @@
+"""The heavy work as functions of plain CPU data, so that each of them may run on a borrowed GPU.
+
+my3dgen is imported where it is used: the page answers before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from my3dgen.progress import Progress, ProgressCallback
+from my3dgen.studio import stream
+from my3dgen.studio.gpu import on_gpu
+
+KEPT_MODELS = 8  # personalized priors kept ready in this process
+_priors: dict[str, Any] = {}
+_models: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # id(adapter) -> (adapter, personalized prior)
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a visitor can choose about a personalization."""
+
+    prior: str  # name in the catalogue
+    rank: int = 1  # rank of the low-rank pairs
+    steps: int | None = None  # tuning steps; None = the prior's own default
+    seed: int = 0  # of everything random in tuning
+    symmetry: bool = False  # also ask the mirrored face to look like the face
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What comes out of one."""
+
+    anchors: Any  # my3dgen's Anchors
+    adapter: Any | None  # my3dgen's Adapter; None where it was stopped before tuning began
+    seconds: dict[str, float]  # "project" and "personalize"
+    identity: dict[str, float]  # "pretrained", "personalized", "photos"
+    stopped: bool  # whether a visitor stopped it before its last step
+
+
+def prior(name: str) -> Any:
+    """The prior of this name, loaded once."""
+    with _lock:
+        if name not in _priors:
+            import my3dgen
+
+            _priors[name] = my3dgen.load_prior(name)
+        return _priors[name]
+
+
+def personalized(name: str, adapter: Any) -> Any:
+    """The prior of this name with an adapter, a light view that is kept for the next call."""
+    with _lock:
+        kept = _models.pop(id(adapter), None)
+        if kept is None:
+            kept = (adapter, prior(name).personalized(adapter))
+        _models[id(adapter)] = kept
+        while len(_models) > KEPT_MODELS:
+            _models.popitem(last=False)
+        return kept[1]
+
+
+def forget(adapters: Sequence[Any]) -> None:
+    """Let go of somebody's adapters."""
+    with _lock:
+        for adapter in adapters:
+            _models.pop(id(adapter), None)
+
+
+def prepare(photos: Sequence[str | bytes], progress: ProgressCallback | None = None) -> list[Any]:
+    """Photos -> my3dgen Faces (needs no GPU)."""
+    import my3dgen
+
+    return my3dgen.prepare(list(photos), progress=progress)
+
+
+def compare_people(faces: list[Any]) -> list[Any]:
+    """Warn where one photo seems to show someone else than the rest (prepare compares only what it is given)."""
+    from my3dgen.errors import My3DGenError
+
+    usable = [index for index, face in enumerate(faces) if face.refused is None]
+    try:
+        import torch
+
+        from my3dgen.faces import quality
+        from my3dgen.models.identity import load_identity
+
+        network = load_identity("loss")
+        with torch.no_grad():
+            vectors = [network.embed(_pixels([faces[index]]))[0].numpy() for index in usable]
+    except My3DGenError:  # no identity network installed: nothing to compare by
+        return faces
+    faces = list(faces)
+    for which, likeness, usual in quality.strangers(np.array(vectors)):
+        face = faces[usable[which]]
+        if not any("different person" in warning for warning in face.warnings):
+            sentence = f"This may be a different person (likeness {likeness:.2f}, usual {usual:.2f})."
+            faces[usable[which]] = replace(face, warnings=(*face.warnings, sentence))
+    return faces
+
+
+def _pixels(faces: list[Any]) -> Any:
+    """Crops as float [N, 3, 512, 512] in [-1, 1]."""
+    import torch
+
+    return torch.from_numpy(np.stack([face.image for face in faces])).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@on_gpu(60)
+def fit(
+    options: FitOptions, faces: list[Any], anchors: Any | None, stop_file: str
+) -> Iterator[Progress | Fit]:
+    """Project (unless anchors are given) and personalize; yields reports and at last a Fit."""
+
+    def work(progress: ProgressCallback) -> Fit:
+        return _fit(options, faces, anchors, progress)
+
+    yield from stream.run(work, stop_file)
+
+
+def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: ProgressCallback) -> Fit:
+    import my3dgen
+
+    stopped = False
+
+    def watch(report: Progress) -> bool:
+        nonlocal stopped
+        stopped = progress(report) is False or stopped
+        return not stopped
+
+    base, seconds, began = prior(options.prior), {"project": 0.0, "personalize": 0.0}, time.monotonic()
+    if anchors is None:
+        anchors = my3dgen.project(base, faces, progress=watch)
+        seconds["project"] = time.monotonic() - began
+    if stopped:
+        return Fit(anchors, None, seconds, {}, True)
+    began = time.monotonic()
+    adapter = my3dgen.personalize(
+        base, faces, anchors, rank=options.rank, progress=watch, options=_tune_options(options)
+    )
+    seconds["personalize"] = time.monotonic() - began
+    identity = _identity(base, personalized(options.prior, adapter), faces, anchors)
+    return Fit(anchors, adapter, seconds, identity, stopped)
+
+
+def _tune_options(options: FitOptions) -> Any:
+    from my3dgen.personal.tune import TuneOptions
+
+    chosen = {"steps": options.steps} if options.steps else {}
+    return TuneOptions(seed=options.seed, symmetry=options.symmetry, **chosen)
+
+
+def _identity(base: Any, mine: Any, faces: list[Any], anchors: Any) -> dict[str, float]:
+    """How much each photo's reconstruction looks like the person's other photos, before and after."""
+    import torch
+
+    from my3dgen.models.identity import load_identity
+
+    network = load_identity("metrics")
+    with torch.no_grad():
+        photos = network.embed(_pixels(faces))
+        scores = {"photos": _to_others(photos, photos)} if len(faces) > 1 else {}
+        for name, model in (("pretrained", base), ("personalized", mine)):
+            renders = [
+                model.render(w, c).float().cpu().clamp(-1, 1)
+                for w, c in zip(anchors.ws, anchors.cameras, strict=True)
+            ]
+            scores[name] = _to_others(torch.cat([network.embed(image[None]) for image in renders]), photos)
+    return scores
+
+
+def _to_others(vectors: Any, photos: Any) -> float:
+    """Mean similarity of picture i [N, 512] to every photo but the i-th (to it, where there is only one)."""
+    similarity = vectors @ photos.T
+    count = len(photos)
+    if count == 1:
+        return float(similarity.mean())
+    return float((similarity.sum() - similarity.diagonal().sum()) / (count * (count - 1)))
+
+
+@on_gpu(60)
+def views(
+    name: str, adapter: Any, anchor: int, batches: Sequence[tuple[Sequence[float], Sequence[float]]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """One anchor from several grids of cameras, batches of (yaws, pitches) in radians.
+
+    Yields for each batch uint8 [P, Y, H, W, 3] for each of the two models.
+    """
+    import my3dgen
+
+    ws = adapter.anchors.ws[anchor]
+    models = {"pretrained": prior(name), "personalized": personalized(name, adapter)}
+    for yaws, pitches in batches:
+        yield {side: my3dgen.view_grid(model, ws, yaws, pitches) for side, model in models.items()}
+
+
+@on_gpu(60)
+def invert(
+    name: str,
+    adapter: Any,
+    face: Any,
+    references: list[Any],
+    steps: int | None,
+    tuning_steps: int,
+    stop_file: str | None,
+) -> Iterator[Progress | Any]:
+    """A photo in both models; yields reports and at last my3dgen's Comparison.
+
+    references: other photos of the person for the identity score (empty: the photo itself).
+    """
+    import my3dgen
+
+    def work(progress: ProgressCallback) -> Any:
+        base, mine = prior(name), personalized(name, adapter)
+        options = {"steps": steps, "tuning_steps": tuning_steps, "references": references or None}
+        return my3dgen.compare("invert", base, mine, face, progress=progress, **options)
+
+    yield from stream.run(work, stop_file)

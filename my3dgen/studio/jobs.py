@@ -1,0 +1,69 @@
+"""Small things every job of a session needs: being stopped, being checked, being reported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress
+from my3dgen.studio.session import Session
+
+GONE = "Your data was deleted while this was running, so there is no result."
+
+
+@contextmanager
+def running(session: Session, kind: str) -> Iterator[str]:
+    """Mark a job of a session, so that the visitor can stop it; gives the path whose existence stops it."""
+    path = session.new_path("stop")
+    session.running[kind] = path
+    try:
+        yield path
+    finally:
+        if session.running.get(kind) == path:
+            del session.running[kind]
+        shutil.rmtree(Path(path).parent, ignore_errors=True)
+
+
+def stop(session: Session) -> None:
+    """Ask what is running in this session to stop and keep what there is."""
+    for path in list(session.running.values()):
+        with suppress(OSError):  # it has just ended
+            Path(path).touch()
+
+
+def reports(session: Session, stream: Iterator[Any]) -> Generator[Progress, None, Any]:
+    """Pass reports on and return the result; keeps the session alive and stops when it is deleted."""
+    for report in stream:
+        if session.deleted:
+            raise My3DGenError(GONE)
+        session.touch()
+        if not isinstance(report, Progress):
+            return report
+        yield report
+    raise RuntimeError("a job ended without a result")
+
+
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number a client sent, checked."""
+    found = number(name, value, least, most)
+    if found != int(found):
+        raise My3DGenError(f"{name} is {value}; it must be a whole number from {least} to {most}.")
+    return int(found)
+
+
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """A number a client sent, checked."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
+        raise My3DGenError(f"{name} is {str(value)[:40]}; it must be a number from {least} to {most}.")
+    return float(value)
+
+
+def digest(*parts: Any) -> str:
+    """One name for the same things."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,69 @@
+"""What the tabs share: who is calling, which step is unlocked, and how the page follows the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.studio.guard import guarded
+from my3dgen.studio.service import REGISTRY
+from my3dgen.studio.session import Session
+
+# Two kinds of work: a fit may take minutes, a render must never wait behind one.
+FIT = {"concurrency_id": "fit", "concurrency_limit": 1}
+RENDER = {"concurrency_id": "render", "concurrency_limit": 3}
+LIGHT = {"concurrency_id": "light", "concurrency_limit": 16}
+PRIVATE = {"api_visibility": "private"}
+
+
+def session_of(request: gr.Request) -> Session:
+    """The caller's session."""
+    return REGISTRY.get(request.session_hash)
+
+
+@dataclass
+class Page:
+    """Components whose state follows the session, and the events that change the session."""
+
+    tabs: gr.Tabs | None = None
+    watchers: list[tuple[Any, Callable[[Session], Any]]] = field(default_factory=list)
+    changes: list[Any] = field(default_factory=list)
+    loads: list[tuple[Callable, Any]] = field(default_factory=list)
+
+    def follow(self, component: Any, update: Callable[[Session], Any]) -> None:
+        """Give `component` the value or gr.update() that `update` returns whenever the session changed."""
+        self.watchers.append((component, update))
+
+    def changed_by(self, event: Any) -> Any:
+        """Say that this event changes the session."""
+        self.changes.append(event)
+        return event
+
+    def on_load(self, function: Callable, outputs: Any) -> None:
+        """Call a function once, when the page opens."""
+        self.loads.append((function, outputs))
+
+    def go(self, button: gr.Button, tab: str) -> None:
+        """Make a button open another tab."""
+        button.click(
+            lambda: gr.Tabs(selected=tab), None, self.tabs, queue=False, show_progress="hidden", **PRIVATE
+        )
+
+    def connect(self, load: Any) -> None:
+        """Once everything is laid out: refresh all watchers after each change and when the page opens."""
+        components = [component for component, _ in self.watchers]
+
+        @guarded
+        def refresh(request: gr.Request) -> list[Any]:
+            session = session_of(request)
+            return [update(session) for _, update in self.watchers]
+
+        options = {"queue": False, "show_progress": "hidden", **PRIVATE}
+        load(refresh, None, components, **options)
+        for function, outputs in self.loads:
+            load(function, None, outputs, show_progress="hidden", **LIGHT, **PRIVATE)
+        for event in self.changes:
+            event.then(refresh, None, components, **options)

@@ -1,0 +1,269 @@
+"""What the page and the API do, as plain functions of a session. No Gradio in here."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress, ProgressCallback
+from my3dgen.studio import compute, examples, priors
+from my3dgen.studio.compute import FitOptions
+from my3dgen.studio.jobs import GONE, digest, reports, running, whole
+from my3dgen.studio.session import Model, Photo, Registry, Session
+
+REGISTRY = Registry()
+REGISTRY.on_delete = lambda session: compute.forget([model.adapter for model in session.models.values()])
+
+MOST_PHOTOS = 50
+MOST_RANK = 16
+MOST_STEPS = 5000
+NO_CONSENT = "Tick the consent box first: photos are read only if the person in them agrees."
+NO_PHOTOS = "There are no usable photos yet: add some in Selfies, or pick an example person."
+NO_MODEL = "There is no personalized model yet: make one in Personalize, or load an adapter file."
+
+
+# ---------------------------------------------------------------- photos
+
+
+def add_photos(
+    session: Session,
+    photos: Sequence[str | bytes],
+    consent: bool,
+    replace_all: bool = False,
+    progress: ProgressCallback | None = None,
+) -> int:
+    """Read photos (uploaded files, or a file's bytes) in place of what the session has, or added to it.
+
+    Returns how many of them are usable. With `replace_all`, photos of which none is usable raise
+    My3DGenError and leave the session as it was.
+    """
+    REGISTRY.owns_uploads(session, [photo for photo in photos if isinstance(photo, str)])
+    if consent is not True:
+        raise My3DGenError(NO_CONSENT)
+    if not photos:
+        raise My3DGenError("No photo was sent; choose 5 to 50 pictures of one person.")
+    there = 0 if replace_all or session.example else len(session.photos)
+    if there + len(photos) > MOST_PHOTOS:
+        raise My3DGenError(
+            f"{there + len(photos)} photos are too many; at most {MOST_PHOTOS} help, so choose the best ones."
+        )
+    new = [_photo(face) for face in compute.prepare(photos, progress)]
+    usable = [photo for photo in new if photo.face.refused is None]
+    if replace_all and not usable:
+        reasons = "; ".join(f"{photo.name}: {photo.face.refused}" for photo in new[:3])
+        raise My3DGenError(
+            f"None of the {len(new)} photos can be used ({reasons})." if len(new) > 1 else reasons
+        )
+    with session.lock:
+        keep = [] if replace_all or session.example else session.photos
+        known = {photo.digest for photo in keep if photo.digest}
+        photos = keep + [photo for photo in new if not photo.digest or photo.digest not in known]
+        if keep:
+            faces = compute.compare_people([photo.face for photo in photos])
+            photos = [replace(photo, face=face) for photo, face in zip(photos, faces, strict=True)]
+        session.photos, session.example = photos, None
+    return len(usable)
+
+
+def load_example(session: Session, name: str, progress: ProgressCallback | None = None) -> None:
+    """Put an example person's photos in place of the session's (no consent needed: nobody is real)."""
+    person = examples.named(name)
+    photos = [_photo(face) for face in _example_faces(person, progress)]
+    with session.lock:
+        session.photos, session.example = photos, person.name
+
+
+_faces_of_examples: dict[str, list[Any]] = {}
+
+
+def _example_faces(person: examples.Example, progress: ProgressCallback | None) -> list[Any]:
+    if person.name not in _faces_of_examples:
+        _faces_of_examples[person.name] = compute.prepare(person.photos, progress)
+    return _faces_of_examples[person.name]
+
+
+def remove_photo(session: Session, photo_id: Any) -> None:
+    """Take one photo out; an unknown id (a second click) changes nothing."""
+    with session.lock:
+        session.photos = [photo for photo in session.photos if photo.id != photo_id]
+
+
+def _photo(face: Any) -> Photo:
+    """Give a face an id; its file name stays here and goes into no adapter."""
+    digest = ""
+    if face.refused is None:
+        camera = np.asarray(face.camera, np.float32)
+        digest = hashlib.sha256(np.ascontiguousarray(face.image).tobytes() + camera.tobytes()).hexdigest()
+    name, photo_id = Path(face.source).name, secrets.token_hex(8)
+    return Photo(photo_id, name, replace(face, source=photo_id), digest)
+
+
+def angles(face: Any) -> tuple[float, float]:
+    """Yaw and pitch of a face's camera in degrees (see cameras.camera for the signs)."""
+    from my3dgen import cameras
+
+    yaw, pitch, _ = cameras.angles(face.camera)
+    return math.degrees(yaw), math.degrees(pitch)
+
+
+def photos_notes(session: Session) -> list[str]:
+    """What to say about the usable photos as a set, a sentence each."""
+    from my3dgen.faces import set_warnings
+
+    return set_warnings([photo.face for photo in session.photos])
+
+
+def photos_report(session: Session) -> dict[str, Any]:
+    """The JSON of /prepare."""
+    accepted, refused = [], []
+    for photo in session.photos:
+        if photo.face.refused is not None:
+            refused.append({"source": photo.name, "reason": photo.face.refused})
+            continue
+        yaw, pitch = angles(photo.face)
+        accepted.append(
+            {
+                "source": photo.name,
+                "camera": [round(float(value), 6) for value in photo.face.camera],
+                "yaw_degrees": round(yaw, 1),
+                "pitch_degrees": round(pitch, 1),
+                "warnings": list(photo.face.warnings),
+            }
+        )
+    notes = photos_notes(session)
+    return {"accepted": accepted, "refused": refused, "notes": notes, "example": session.example}
+
+
+def photos_gallery(session: Session) -> list[tuple[str, str]]:
+    """The crops of the usable photos (paths of PNG files) with their names."""
+    return [(session.save_image(photo.face.image, "crop"), photo.name) for photo in session.accepted()]
+
+
+# ---------------------------------------------------------------- personalization
+
+
+def fit_options(
+    prior: str | None, rank: float, steps: float | None, seed: float, symmetry: bool
+) -> FitOptions:
+    """Check what a client sent."""
+    return FitOptions(
+        prior=priors.checked(prior),
+        rank=whole("rank", rank, 1, MOST_RANK),
+        steps=whole("steps", steps or 0, 0, MOST_STEPS) or None,
+        seed=whole("seed", seed, 0, 2**31 - 1),
+        symmetry=symmetry is True,
+    )
+
+
+def fit(session: Session, options: FitOptions) -> Iterator[Progress | Model]:
+    """Personalize the session's photos; yields reports and at last the model, which becomes the chosen one.
+
+    The same photos and options give the model that is already there, at once.
+    """
+    photos = session.accepted()
+    if not photos:
+        raise My3DGenError(NO_PHOTOS)
+    digests = [photo.digest for photo in photos]
+    key, projection = digest(digests, vars(options)), digest(digests, options.prior)
+    for model in list(session.models.values()):
+        if model.key == key:
+            session.current = model.id
+            yield model
+            return
+    faces, person = [photo.face for photo in photos], session.example
+    with running(session, "fit") as stop_file:
+        stream = compute.fit(options, faces, session.anchors.get(projection), stop_file)
+        result = yield from reports(session, stream)
+    if result.adapter is None:
+        raise My3DGenError("Stopped before the personalization began, so there is nothing to keep.")
+    if not result.stopped:
+        session.anchors[projection] = result.anchors
+    label = fit_label(options, person, len(faces), result.stopped)
+    yield _keep(session, result.adapter, options.prior, label, key, tuple(faces), result)
+
+
+def fit_label(options: FitOptions, person: str | None, photos: int, stopped: bool) -> str:
+    """What the chooser calls a model."""
+    words = [examples.named(person).title] if person else []
+    words += [options.prior, f"{photos} photo{'s' if photos != 1 else ''}", f"rank {options.rank}"]
+    words += [f"{options.steps} steps"] if options.steps else []
+    words += [f"seed {options.seed}"] if options.seed else []
+    words += ["symmetry"] if options.symmetry else []
+    words += ["stopped early"] if stopped else []
+    return " · ".join(words)
+
+
+def load_adapter(session: Session, path: str) -> Model:
+    """Add an adapter file to the session's models and choose it."""
+    adapter, prior = _read_adapter(session, path)
+    with session.lock:
+        uploaded = sum(not model.key for model in session.models.values())
+    label = f"{prior} · rank {adapter.rank} · uploaded file" + (f" {uploaded + 1}" if uploaded else "")
+    return _keep(session, adapter, prior, label)
+
+
+def model_for(session: Session, path: str | None) -> Model:
+    """The model a task is asked to use: an adapter file if one came with the call, else the chosen one."""
+    if path:
+        adapter, prior = _read_adapter(session, path)
+        return Model(digest(path), "", "", adapter, prior, path, (), {})
+    model = session.model()
+    if model is None:
+        raise My3DGenError(NO_MODEL)
+    return model
+
+
+def choose(session: Session, model_id: Any) -> None:
+    """Make one of the session's models the chosen one."""
+    if model_id in session.models:
+        session.current = model_id
+
+
+def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
+    import my3dgen
+
+    REGISTRY.owns_uploads(session, [path])
+    adapter = my3dgen.load_adapter(path)
+    # The name comes from the file: it may only choose from the catalogue, never be a path.
+    return adapter, priors.checked(adapter.prior_name)
+
+
+def _keep(
+    session: Session,
+    adapter: Any,
+    prior: str,
+    label: str,
+    key: str = "",
+    faces: tuple[Any, ...] = (),
+    fit: compute.Fit | None = None,
+) -> Model:
+    """Add a model to the session and choose it."""
+    if session.deleted:
+        raise My3DGenError(GONE)
+    path = session.new_path("me.safetensors")
+    adapter.save(path)
+    report = {
+        "prior": prior,
+        "rank": adapter.rank,
+        "bytes": Path(path).stat().st_size,
+        "trainable_parameters": int(adapter.trainable_parameters),
+        "anchors": len(adapter.anchors.ws),
+    }
+    if fit is not None:
+        report["seconds"] = {name: round(value, 1) for name, value in fit.seconds.items()}
+        report["id_sim"] = {name: round(value, 4) for name, value in fit.identity.items()}
+        report["stopped"] = fit.stopped
+        key = "" if fit.stopped else key  # a stopped fit is no answer to the same question asked again
+    model = Model(secrets.token_hex(8), label, key, adapter, prior, path, faces, report)
+    with session.lock:
+        session.models[model.id] = model
+        session.current = model.id
+    return model

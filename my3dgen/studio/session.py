@@ -1,0 +1,232 @@
+"""Who owns what on the server: sessions, found by a secret that only the visitor's page knows.
+
+The client chooses its session hash, so it is a password: it is never stored, shown, logged or used as a
+name. What is kept is its keyed digest, and every folder has a random name of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+IDLE_SECONDS = 3600.0  # a session nobody touched for this long is deleted
+SESSION_LIMIT = 64  # at most so many at once; beyond it empty ones go first, then the longest idle
+LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
+SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
+VIEW_SETS = 8  # rendered view grids a session keeps
+
+
+def upload_root() -> Path:
+    """The folder Gradio keeps uploads in and serves files from (only to who knows their full name)."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio").resolve()
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo of a session as the page knows it."""
+
+    id: str  # random, so that a page can name it without naming a path
+    name: str  # the file's own name, for the visitor's eyes only
+    face: Any  # my3dgen's Face, refused or not
+    digest: str  # of crop and camera: the same photo gives the same digest
+
+
+@dataclass(frozen=True)
+class Model:
+    """One adapter of a session with what is worth showing of it."""
+
+    id: str  # random
+    label: str  # for the chooser
+    key: str  # photos and options it was made from; "" for an uploaded one
+    adapter: Any  # my3dgen's Adapter
+    prior: str  # name of the prior it belongs to
+    path: str  # the file to download
+    faces: tuple[Any, ...]  # the photos it was made from; none for an uploaded one
+    report: dict[str, Any]  # the JSON of /personalize
+
+
+@dataclass
+class Session:
+    """Everything one visitor has on the server."""
+
+    folder: Path
+    photos: list[Photo] = field(default_factory=list)
+    example: str | None = None  # name of the example person, if the photos are theirs
+    anchors: dict[str, Any] = field(default_factory=dict)  # projections by photos and prior
+    models: OrderedDict[str, Model] = field(default_factory=OrderedDict)
+    current: str | None = None  # id of the chosen model
+    views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
+    uploads: set[str] = field(default_factory=set)  # files the visitor sent
+    running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
+    used: float = field(default_factory=time.monotonic)
+    deleted: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def filled(self) -> bool:
+        """Whether anything would be lost with it."""
+        return bool(self.photos or self.models or self.running)
+
+    def accepted(self) -> list[Photo]:
+        """The photos that are good enough to work with."""
+        return [photo for photo in self.photos if photo.face.refused is None]
+
+    def model(self) -> Model | None:
+        """The chosen model."""
+        return self.models.get(self.current) if self.current else None
+
+    def touch(self) -> None:
+        """Somebody is here: keep the session."""
+        self.used = time.monotonic()
+
+    def new_path(self, name: str) -> str:
+        """A path for a file to download, in a fresh folder whose name cannot be guessed."""
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        return str(folder / name)
+
+    def save_image(self, image: np.ndarray, name: str) -> str:
+        """image: uint8 [H, W, 3] -> path of a PNG."""
+        path = self.new_path(f"{name}.png")
+        Image.fromarray(image).save(path)
+        return path
+
+    def remember_views(self, key: str, views: Any) -> None:
+        """Keep a rendered grid; the oldest ones go."""
+        with self.lock:
+            self.views[key] = views
+            self.views.move_to_end(key)
+            while len(self.views) > VIEW_SETS:
+                self.views.popitem(last=False)
+
+
+class Registry:
+    """All sessions of this server."""
+
+    def __init__(self, idle_seconds: float = IDLE_SECONDS, limit: int = SESSION_LIMIT):
+        self.idle_seconds, self.limit = idle_seconds, limit
+        self.on_delete: Callable[[Session], None] = lambda session: None
+        self._pepper = secrets.token_bytes(32)
+        self._sessions: dict[str, Session] = {}
+        self._uploads: Counter[str] = Counter()  # the same photo may belong to two visitors
+        self._lock = threading.RLock()
+        self._sweeper: threading.Thread | None = None
+
+    def get(self, secret: str | None) -> Session:
+        """The session of this secret; without one, a new session that nobody else can reach."""
+        key = self._key(secret) if secret else secrets.token_hex(32)
+        with self._lock:
+            self._start_sweeper()
+            if key not in self._sessions:
+                self._make_room()
+                self._sessions[key] = Session(upload_root() / f"my3dgen-{secrets.token_hex(16)}")
+            session = self._sessions[key]
+        session.touch()
+        return session
+
+    def delete(self, secret: str | None) -> bool:
+        """Delete everything of this session. Returns whether there was anything."""
+        with self._lock:
+            session = self._sessions.pop(self._key(secret), None) if secret else None
+        if session is None:
+            return False
+        self._erase(session)
+        return True
+
+    def owns_uploads(self, session: Session, paths: Iterable[str]) -> None:
+        """Note files a visitor sent, so that they go when the session goes."""
+        with self._lock:
+            for path in set(paths) - session.uploads:
+                if _is_upload(path):
+                    session.uploads.add(path)
+                    self._uploads[path] += 1
+
+    def sweep(self) -> None:
+        """Delete sessions idle for too long; keep the files of the others from ageing out of the cache."""
+        oldest = time.monotonic() - self.idle_seconds
+        with self._lock:
+            expired = [key for key, session in self._sessions.items() if session.used < oldest]
+            gone = [self._sessions.pop(key) for key in expired]
+            alive = list(self._sessions.values())
+        for session in gone:
+            self._erase(session)
+        for session in alive:
+            for path in session.folder.rglob("*") if session.folder.exists() else ():
+                if path.is_file():
+                    os.utime(path)
+
+    def tidy(self) -> None:
+        """Remove what a server that was killed left behind (called before the first visitor)."""
+        for folder in upload_root().glob("my3dgen-*"):
+            if time.time() - folder.stat().st_mtime > LEFTOVER_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Delete every session (the server stops)."""
+        with self._lock:
+            gone, self._sessions = list(self._sessions.values()), {}
+        for session in gone:
+            self._erase(session)
+
+    def _key(self, secret: str) -> str:
+        return hmac.new(self._pepper, secret.encode(), hashlib.sha256).hexdigest()
+
+    def _make_room(self) -> None:
+        while len(self._sessions) >= self.limit:
+            idlest = min(
+                self._sessions, key=lambda key: (self._sessions[key].filled, self._sessions[key].used)
+            )
+            self._erase(self._sessions.pop(idlest))
+
+    def _erase(self, session: Session) -> None:
+        session.deleted = True  # a running fit sees this and stops
+        self.on_delete(session)
+        with self._lock:
+            self._uploads.subtract(session.uploads)
+            unused = [path for path in session.uploads if self._uploads[path] <= 0]
+            for path in unused:
+                del self._uploads[path]
+        for path in unused:
+            _remove_upload(path)
+        shutil.rmtree(session.folder, ignore_errors=True)
+        with session.lock:
+            session.photos, session.example, session.current = [], None, None
+            for store in (session.anchors, session.models, session.views, session.uploads):
+                store.clear()
+
+    def _start_sweeper(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = threading.Thread(target=self._sweep_forever, daemon=True)
+            self._sweeper.start()
+
+    def _sweep_forever(self) -> None:
+        while True:
+            time.sleep(min(SWEEP_SECONDS, self.idle_seconds))
+            self.sweep()
+
+
+def _is_upload(path: str) -> bool:
+    """Whether this is a file Gradio stored for a visitor (and not, say, a photo of an example)."""
+    return Path(path).is_file() and Path(path).resolve().is_relative_to(upload_root())
+
+
+def _remove_upload(path: str) -> None:
+    file = Path(path)
+    if _is_upload(path):
+        file.unlink(missing_ok=True)
+        if not any(file.parent.iterdir()):
+            file.parent.rmdir()

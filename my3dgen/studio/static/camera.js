@@ -1,0 +1,40 @@
+// A camera that stays on: every press of "Take photo" sends one JPEG as a data URI.
+const video = element.querySelector('video');
+const start = element.querySelector('.m3-camera-start');
+const snap = element.querySelector('.m3-camera-snap');
+const said = element.querySelector('.m3-camera-said');
+const LONGEST_SIDE = 1600;
+let stream = null;
+
+function off() {
+  if (stream) stream.getTracks().forEach((track) => track.stop());
+  stream = null;
+  video.srcObject = null;
+  snap.disabled = true;
+  start.textContent = 'Start camera';
+}
+
+async function on() {
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'user', width: { ideal: 1280 } } });
+    video.srcObject = stream;
+    await video.play();
+    snap.disabled = false;
+    start.textContent = 'Stop camera';
+    said.textContent = 'Turn your head a little between photos.';
+  } catch (error) {
+    off();
+    said.textContent = 'The camera is not available: allow it in the browser, or drop photos instead.';
+  }
+}
+
+start.addEventListener('click', () => (stream ? off() : on()));
+snap.addEventListener('click', () => {
+  if (!stream) return;
+  const scale = Math.min(1, LONGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
+  const canvas = document.createElement('canvas');
+  canvas.width = Math.round(video.videoWidth * scale);
+  canvas.height = Math.round(video.videoHeight * scale);
+  canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
+  trigger('snap', { image: canvas.toDataURL('image/jpeg', 0.92) });
+});

@@ -1,0 +1,77 @@
+"""Look around: turn the personalized face and the pretrained one together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.studio import panels, service, tasks
+from my3dgen.studio.guard import guarded
+from my3dgen.studio.page import PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.pictures import data_uri
+from my3dgen.studio.session import Session
+from my3dgen.studio.viewer import viewer
+
+INTRO = (
+    "Turn your face in 3D beside the pretrained model's: the front is there at once, the other sides follow."
+)
+
+
+def build(page: Page, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+    gr.HTML(panels.intro(INTRO))
+    need = gr.HTML(panels.hint(service.NO_MODEL), elem_id="look-status")
+    shown = gr.State(None)  # which model and photo the viewer holds
+    faces = viewer("viewer")
+    anchor = gr.Slider(
+        1,
+        2,
+        1,
+        step=1,
+        label="Photo",
+        info="Which of the photos to look at",
+        interactive=False,
+        elem_id="anchor",
+    )
+    onwards = gr.Button("Next: try a new photo", variant="primary", interactive=False, elem_id="to-inversion")
+
+    options = {"show_progress": "hidden", "trigger_mode": "always_last", **RENDER, **PRIVATE}
+    for event in (tab.select, anchor.release):
+        event(_show, [anchor, shown], [faces, shown], **options)
+    page.go(onwards, "inversion")
+    page.follow(need, _need)
+    page.follow(anchor, _anchor)
+    page.follow(faces, lambda session: gr.skip() if session.model() else None)
+    page.follow(shown, lambda session: gr.skip() if session.model() else None)
+    page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
+
+
+def _need(session: Session) -> str:
+    model = session.model()
+    return panels.hint(service.NO_MODEL) if model is None else panels.hint(f"Model: {model.label}.", "good")
+
+
+def _anchor(session: Session) -> Any:
+    model = session.model()
+    count = len(model.adapter.anchors.ws) if model else 1
+    return gr.update(maximum=max(count, 2), interactive=count > 1)
+
+
+@guarded
+def _show(anchor: float, shown: str | None, request: gr.Request) -> Iterator[Any]:
+    """Fill the viewer for the chosen model and photo, unless it holds them already."""
+    session = session_of(request)
+    model = session.model()
+    if model is None:
+        yield gr.skip(), gr.skip()
+        return
+    photo = min(int(anchor), len(model.adapter.anchors.ws)) - 1
+    wanted = f"{model.id}/{photo}"
+    if wanted == shown:
+        yield gr.skip(), gr.skip()
+        return
+    for value in tasks.views(session, model, photo, data_uri):
+        yield value, gr.skip()
+    yield gr.skip(), wanted

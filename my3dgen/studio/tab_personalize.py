@@ -1,0 +1,170 @@
+"""Personalize: from the photos to an adapter, with progress, a preview and a stop button."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.progress import Progress
+from my3dgen.studio import inputs, jobs, panels, priors, service
+from my3dgen.studio.guard import guarded
+from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.session import Session
+
+INTRO = "Finds each photo in the pretrained model, then teaches it your face: a few minutes on a laptop."
+
+
+def build(page: Page) -> None:
+    """Lay the tab out and connect it."""
+    gr.HTML(panels.intro(INTRO))
+    prior_note = gr.HTML("", elem_id="prior-note")
+    with gr.Row():
+        start = gr.Button("Personalize", variant="primary", interactive=False, elem_id="personalize", scale=3)
+        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=90)
+    need = gr.HTML(panels.hint(service.NO_PHOTOS), elem_id="personalize-status")
+    with gr.Accordion("Options", open=False, elem_id="fit-options"), gr.Row():
+        prior = gr.Dropdown(
+            [("default", ""), *((offer.title, offer.name) for offer in priors.offered())],
+            value="",
+            label="Prior",
+            info="The pretrained model to start from",
+            elem_id="prior",
+        )
+        rank = gr.Slider(1, service.MOST_RANK, 1, step=1, label="Rank", info="1 is the published choice")
+        steps = gr.Slider(0, 1000, 0, step=10, label="Steps", info="0: as many as suit the prior")
+        seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="Another number, another run")
+        symmetry = gr.Checkbox(label="Symmetry", info="Helps when all photos show the same side")
+    panel = gr.HTML(_idle(), apply_default_css=False, elem_id="fit-panel")
+    result = gr.HTML("", apply_default_css=False, elem_id="fit-result")
+    with gr.Row(equal_height=True):
+        chooser = inputs.Dropdown([], label="Model in use", interactive=False, elem_id="model", scale=3)
+        download = gr.DownloadButton(
+            "Download this model", interactive=False, elem_id="download-adapter", scale=1, min_width=180
+        )
+    with gr.Accordion("I already have an adapter file", open=False):
+        upload = inputs.File(
+            label="Adapter (.safetensors)", file_types=[".safetensors"], height=120, elem_id="adapter-file"
+        )
+    onwards = gr.Button("Next: look around", variant="primary", interactive=False, elem_id="to-look")
+
+    options = {"show_progress": "hidden", **PRIVATE}
+    queued = start.click(_queued, None, [panel, start], **LIGHT, **options)
+    fitting = queued.then(
+        _fit,
+        [prior, rank, steps, seed, symmetry],
+        [panel, need, start, stop],
+        **FIT,
+        **options,
+    )
+    page.changed_by(fitting)
+    stop.click(_stop, None, stop, **LIGHT, **options)
+    page.changed_by(chooser.input(_choose, chooser, None, **LIGHT, **options))
+    page.changed_by(upload.upload(_upload, upload, [need, upload], **RENDER, **options))
+    page.go(onwards, "look")
+    page.follow(
+        start, lambda session: gr.update(interactive=bool(session.accepted()) and not session.running)
+    )
+    page.follow(stop, lambda session: gr.update(interactive="fit" in session.running))
+    page.follow(need, _need)
+    page.follow(panel, lambda session: gr.skip() if session.models or session.running else _idle())
+    page.follow(result, _result)
+    page.follow(chooser, _chooser)
+    page.follow(download, _download)
+    page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
+    page.on_load(_prior_note, prior_note)
+
+
+def _idle() -> str:
+    return panels.fit_panel("Not started", 0.0, "", "", "")
+
+
+@guarded
+def _prior_note() -> str:
+    offer = priors.about(priors.default())
+    return panels.hint(f"Default prior here: {offer.title}. {offer.about}")
+
+
+def _need(session: Session) -> Any:
+    if session.running:
+        return gr.skip()
+    usable = len(session.accepted())
+    if usable == 0:
+        return panels.hint(
+            service.NO_PHOTOS if not session.models else "A model is loaded: go and look around."
+        )
+    return panels.hint(f"Ready: {usable} photo{'s' if usable > 1 else ''} of one person.", "good")
+
+
+def _result(session: Session) -> str:
+    model = session.model()
+    if model is None:
+        return ""
+    report, identity = model.report, model.report.get("id_sim", {})
+    size = f"{report['trainable_parameters']:,} trained values, {report['bytes'] / 1000:.0f} kB"
+    if "pretrained" not in identity:
+        return panels.hint(f"{model.label}: {size}.", "good")
+    return panels.scores(
+        identity["pretrained"],
+        identity["personalized"],
+        f"How much each rebuilt photo looks like your other photos (identity similarity, 1 is the same). "
+        f"{size}, {panels.duration(sum(report['seconds'].values()))}.",
+        identity.get("photos"),
+    )
+
+
+def _chooser(session: Session) -> Any:
+    choices = [(model.label, model.id) for model in session.models.values()]
+    return gr.update(choices=choices, value=session.current, interactive=len(choices) > 1)
+
+
+def _download(session: Session) -> Any:
+    model = session.model()
+    return gr.update(value=model.path if model else None, interactive=model is not None)
+
+
+def _queued() -> Any:
+    return panels.fit_panel(
+        "Waiting for a free place: one personalization runs at a time", 0.0, "", "", ""
+    ), gr.update(interactive=False)
+
+
+@guarded
+def _fit(
+    prior: str, rank: float, steps: float, seed: float, symmetry: bool, request: gr.Request
+) -> Iterator[Any]:
+    """Run a fit; whatever happens the start button comes back."""
+    session = session_of(request)
+    options = service.fit_options(prior, rank, steps, seed, symmetry)
+    state = panels.Running()
+    buttons = gr.update(interactive=False), gr.update(interactive=True)
+    for report in service.fit(session, options):
+        if isinstance(report, Progress):
+            state.add(report)
+            yield (
+                state.html(),
+                panels.hint("Working. You can stop at any time and keep what there is."),
+                *buttons,
+            )
+        else:
+            done = "Stopped early" if report.report.get("stopped") else "Done"
+            panel = panels.fit_panel(f"{done}: {report.label}", 1.0, "", state.preview, state.curve())
+            yield panel, gr.skip(), gr.skip(), gr.skip()
+
+
+@guarded
+def _stop(request: gr.Request) -> Any:
+    jobs.stop(session_of(request))
+    return gr.update(interactive=False)
+
+
+@guarded
+def _choose(model_id: str, request: gr.Request) -> None:
+    service.choose(session_of(request), model_id)
+
+
+@guarded
+def _upload(path: str, request: gr.Request) -> Any:
+    model = service.load_adapter(session_of(request), path)
+    return panels.hint(f"Loaded: {model.label}.", "good"), None

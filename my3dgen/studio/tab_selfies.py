@@ -1,0 +1,127 @@
+"""Selfies: photos in, crops with their verdicts out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.progress import Progress, ProgressCallback
+from my3dgen.studio import examples, inputs, panels, service, stream
+from my3dgen.studio.camera import camera, taken
+from my3dgen.studio.guard import guarded
+from my3dgen.studio.page import PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.session import Session
+
+INTRO = "Add 5 to 50 photos of one person: each is cropped and judged at once, about a second a photo."
+CONSENT = "I am the person in these photos, or that person agreed to this."
+PRIVACY = (
+    "Photos stay on this server, are used for nothing else, and are deleted an hour after you leave, "
+    "or at once with the button at the bottom of the page."
+)
+
+
+def build(page: Page) -> None:
+    """Lay the tab out and connect it."""
+    gr.HTML(panels.intro(INTRO))
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=300):
+            consent = gr.Checkbox(label=CONSENT, info=PRIVACY, elem_id="consent")
+            drop = inputs.File(
+                label="Photos (JPEG, PNG, WebP, HEIC)",
+                file_count="multiple",
+                file_types=["image", ".heic", ".heif"],
+                height=170,
+                elem_id="photos",
+            )
+            with gr.Accordion("Take photos with the camera", open=False):
+                taking = camera("camera")
+        with gr.Column(scale=2, min_width=300):
+            people = gr.HTML(
+                panels.people(examples.listed()),
+                js_on_load=panels.PRESSES,
+                apply_default_css=False,
+                elem_id="examples",
+            )
+    status = gr.HTML(
+        panels.hint("Tick the box and add photos, or pick an example person."), elem_id="selfies-status"
+    )
+    cards = gr.HTML(
+        panels.photo_cards([]), js_on_load=panels.PRESSES, apply_default_css=False, elem_id="photo-cards"
+    )
+    onwards = gr.Button("Next: personalize", variant="primary", interactive=False, elem_id="to-personalize")
+
+    # "multiple": photos dropped while others are being read are read too.
+    options = {"show_progress": "hidden", "trigger_mode": "multiple", **RENDER, **PRIVATE}
+    reading = [drop.upload(_read, [drop, consent], [status, drop], **options)]
+    reading += [taking.snap(_snap, consent, status, **options)]
+    reading += [consent.input(_read, [drop, consent], [status, drop], **options)]
+    reading += [people.pick(_pick, None, status, **options), cards.remove(_remove, None, status, **options)]
+    for event in reading:
+        page.changed_by(event)
+    page.go(onwards, "personalize")
+    page.follow(cards, lambda session: panels.photo_cards(session.photos))
+    page.follow(people, lambda session: panels.people(examples.listed(), session.example))
+    page.follow(status, _status)
+    page.follow(onwards, lambda session: gr.update(interactive=bool(session.accepted())))
+
+
+def _status(session: Session) -> Any:
+    usable, refused = len(session.accepted()), len(session.photos) - len(session.accepted())
+    if not session.photos:
+        return gr.skip()
+    counts = f"{usable} of {len(session.photos)} photos are usable" + (
+        "." if refused == 0 else f", {refused} refused."
+    )
+    text = " ".join([counts, *service.photos_notes(session)])
+    return panels.hint(text, "good" if usable else "bad")
+
+
+@guarded
+def _read(photos: list[str] | None, consent: bool, request: gr.Request) -> Iterator[Any]:
+    """Photos were dropped, or the box was ticked: read what is there. Without consent it waits."""
+    session = session_of(request)
+    if not photos:
+        yield gr.skip(), gr.skip()
+        return
+    if not consent:
+        service.REGISTRY.owns_uploads(session, photos)
+        count = f"{len(photos)} photo{'s are' if len(photos) > 1 else ' is'}"
+        yield panels.hint(f"{count} waiting: tick the consent box and reading starts.", "bad"), gr.skip()
+        return
+    for status in _reading(lambda progress: service.add_photos(session, photos, True, progress=progress)):
+        yield status, gr.skip()
+    yield gr.skip(), None
+
+
+@guarded
+def _snap(consent: bool, event: gr.EventData, request: gr.Request) -> Iterator[Any]:
+    """The camera took one."""
+    session, photo = session_of(request), taken(event)
+    yield from _reading(lambda progress: service.add_photos(session, [photo], consent, progress=progress))
+    yield gr.skip()
+
+
+def _reading(work: Callable[[ProgressCallback], Any]) -> Iterator[str]:
+    """The status line while photos are read."""
+    yield panels.hint("Reading …")
+    for report in stream.run(work):
+        if isinstance(report, Progress):
+            yield panels.hint(f"Reading photo {report.step} of {report.steps} …")
+
+
+@guarded
+def _pick(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
+    """An example person."""
+    session, name = session_of(request), event._data.get("id")
+    yield from _reading(lambda progress: service.load_example(session, name, progress))
+    yield gr.skip()
+
+
+@guarded
+def _remove(event: gr.EventData, request: gr.Request) -> Any:
+    """One photo out."""
+    session = session_of(request)
+    service.remove_photo(session, event._data.get("id"))
+    return gr.skip() if session.photos else panels.hint("All photos are removed; add others.")

@@ -1,0 +1,30 @@
+"""How the page looks: system fonts, calm colours, our own pieces' CSS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+CSS = (Path(__file__).parent / "static" / "studio.css").read_text()
+# Names of installed fonts only: a page about faces asks nobody else for anything, not even a font.
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+
+class _Installed(gr.themes.Font):
+    """A font family that is used where it is installed and fetched nowhere (keywords stay unquoted)."""
+
+    def __str__(self) -> str:
+        return f"'{self.name}'" if " " in self.name else self.name
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's soft theme in teal with system fonts."""
+    return gr.themes.Soft(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        font=[_Installed(name) for name in FONTS],
+        font_mono=[_Installed(name) for name in MONO],
+    )
