@@ -1,12 +1,12 @@
 """my3dgen: a 3D model of your own face from a handful of selfies.
 
-    import my3dgen
-    prior = my3dgen.load_prior("heads")
-    faces = my3dgen.prepare(["a.jpg", "b.heic"])
-    anchors = my3dgen.project(prior, faces)
-    adapter = my3dgen.personalize(prior, faces, anchors)
-    me = prior.personalized(adapter)
-    image = me.render(anchors.ws[0], my3dgen.camera(yaw=0.2, pitch=0.0))
+import my3dgen
+prior = my3dgen.load_prior("heads")
+faces = my3dgen.prepare(["a.jpg", "b.heic"])
+anchors = my3dgen.project(prior, faces)
+adapter = my3dgen.personalize(prior, faces, anchors)
+me = prior.personalized(adapter)
+image = me.render(anchors.ws[0], my3dgen.camera(yaw=0.2, pitch=0.0))
 """
 
 from __future__ import annotations

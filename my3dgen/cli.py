@@ -31,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("my3dgen: stopped; nothing was changed", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"my3dgen: {error.strerror or error}: {error.filename or ''}; check the path and the disk", file=sys.stderr)
+        print(
+            f"my3dgen: {error.strerror or error}: {error.filename or ''}; check the path and the disk",
+            file=sys.stderr,
+        )
         return 2
     if args.json:
         print(json.dumps(result))
@@ -41,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("my3dgen", description="A 3D model of your own face from a handful of selfies.")
+    parser = argparse.ArgumentParser(
+        "my3dgen", description="A 3D model of your own face from a handful of selfies."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run, about: str) -> argparse.ArgumentParser:
@@ -51,12 +56,17 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def with_prior(sub):
-        sub.add_argument("--prior", help="heads, ffhq, cats or a file (default: MY3DGEN_PRIOR, else what suits this machine)")
+        sub.add_argument(
+            "--prior",
+            help="heads, ffhq, cats or a file (default: MY3DGEN_PRIOR, else what suits this machine)",
+        )
         sub.add_argument("--device", help="cpu, cuda, cuda:1, ...")
 
     def with_task(sub):
         with_prior(sub)
-        sub.add_argument("--adapter", help="the person's .safetensors; without it only the pretrained prior runs")
+        sub.add_argument(
+            "--adapter", help="the person's .safetensors; without it only the pretrained prior runs"
+        )
         sub.add_argument("--out", required=True, help="folder for the pictures")
 
     sub = command("prepare", _prepare, "photos -> crops with cameras")
@@ -94,7 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("target", metavar="OUT.safetensors")
 
     sub = command("evaluate", _evaluate, "identity and likeness on held-out photos")
-    sub.add_argument("folders", nargs="*", metavar="DIR", help="people with photo_*.jpg and test_*.jpg (default: examples/*)")
+    sub.add_argument(
+        "folders",
+        nargs="*",
+        metavar="DIR",
+        help="people with photo_*.jpg and test_*.jpg (default: examples/*)",
+    )
     sub.add_argument("--rank", type=int, default=1)
     sub.add_argument("--no-full", action="store_true", help="leave out full fine-tuning")
     sub.add_argument("--out", help="folder for contact sheets and the table")
@@ -118,7 +133,12 @@ def _prepare(args):
     accepted = [f for f in faces if not f.refused]
     names = write_faces(args.out, accepted) if accepted else []
     rows = [
-        {"source": f.source, "image": str(Path(args.out) / n), "camera": [float(x) for x in f.camera], "warnings": list(f.warnings)}
+        {
+            "source": f.source,
+            "image": str(Path(args.out) / n),
+            "camera": [float(x) for x in f.camera],
+            "warnings": list(f.warnings),
+        }
         for f, n in zip(accepted, names, strict=True)
     ]
     refused = [{"source": f.source, "reason": f.refused} for f in faces if f.refused]
@@ -155,7 +175,9 @@ def _personalize(args):
     prior, faces = _prior(args), read_faces(args.folder)
     out = Path(args.out)
     if out.is_dir() or not out.parent.is_dir():
-        raise My3DGenError(f"--out {out} cannot be written; give a file name in a folder that exists, such as me.safetensors")
+        raise My3DGenError(
+            f"--out {out} cannot be written; give a file name in a folder that exists, such as me.safetensors"
+        )
     start = time.monotonic()
     anchors = read_anchors(args.folder, prior.num_ws, prior.config.w_dim)
     if anchors is None:
@@ -199,7 +221,9 @@ def _render(args):
     elif 0 <= args.anchor < len(adapter.anchors.ws):
         ws = adapter.anchors.ws[args.anchor]
     else:
-        raise My3DGenError(f"--anchor {args.anchor}: the adapter has anchors 0 to {len(adapter.anchors.ws) - 1}")
+        raise My3DGenError(
+            f"--anchor {args.anchor}: the adapter has anchors 0 to {len(adapter.anchors.ws) - 1}"
+        )
     result = {"input": None, "networks": networks()}
     for who, model in (("pretrained", prior), ("personalized", me)):
         if model is not None:
@@ -229,7 +253,7 @@ def _convert(args):
     from my3dgen.priors.files import save_prior
 
     prior = load_prior(args.source)
-    save_prior(args.target, prior.generator)
+    save_prior(args.target, prior.generator, prior.name)
     return 0, {"prior": args.target, "bytes": Path(args.target).stat().st_size}
 
 
@@ -246,7 +270,13 @@ def _evaluate(args):
         raise My3DGenError("there is no examples/ folder here; name folders with photo_*.jpg and test_*.jpg")
     rows = []
     for folder in folders:
-        row, pictures = held_out(prior, read_person(folder), replace(TuneOptions.for_prior(prior)), args.rank, full=not args.no_full)
+        row, pictures = held_out(
+            prior,
+            read_person(folder),
+            replace(TuneOptions.for_prior(prior)),
+            args.rank,
+            full=not args.no_full,
+        )
         rows.append(row)
         print(json.dumps(row), file=sys.stderr)
         if args.out:
@@ -287,7 +317,9 @@ def _progress(report: Progress) -> None:
     left = "" if report.seconds_left is None else f", {report.seconds_left:.0f} s left"
     loss = "" if report.loss is None else f", loss {report.loss:.3f}"
     end = "\n" if report.step == report.steps else ""
-    print(f"\r{report.stage}: {report.step}/{report.steps}{loss}{left}   ", end=end, file=sys.stderr, flush=True)
+    print(
+        f"\r{report.stage}: {report.step}/{report.steps}{loss}{left}   ", end=end, file=sys.stderr, flush=True
+    )
 
 
 def _say(result: dict) -> None:

@@ -6,6 +6,7 @@ rendered "face" is a cartoon in that colour that turns with the camera.
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from dataclasses import dataclass, field
@@ -86,6 +87,21 @@ class Comparison:
     personalized: TaskResult
 
 
+@dataclass(frozen=True)
+class TuneOptions:
+    steps: int = 20
+    seed: int = 0
+    symmetry: bool = False
+
+    @staticmethod
+    def for_prior(prior):
+        return TuneOptions()
+
+
+def with_mirrors(faces):
+    return list(faces)
+
+
 def load_prior(name=None, device=None):
     return Prior(name or "heads")
 
@@ -94,14 +110,14 @@ def prepare(photos, progress=None):
     ticker = Ticker("prepare", len(photos), progress)
     faces = []
     for step, photo in enumerate(photos, 1):
-        faces.append(_face(str(photo)))
+        faces.append(_face(photo, f"photo {step}" if isinstance(photo, bytes) else str(photo)))
         ticker.tick(step)
     return faces
 
 
-def _face(path: str) -> Face:
+def _face(photo, path: str) -> Face:
     try:
-        image = Image.open(path).convert("RGB")
+        image = Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo).convert("RGB")
     except Exception:
         return Face(
             path, refused="This is not a picture that can be read; use JPEG, PNG, WebP and HEIC photos."
@@ -141,7 +157,7 @@ def project(prior, faces, steps=None, progress=None, options=None):
 
 
 def personalize(prior, faces, anchors, rank=1, progress=None, options=None):
-    steps = options.steps or 20
+    steps = options.steps
     ticker = Ticker("personalize", steps, progress)
     for step in range(1, steps + 1):
         time.sleep(STEP_SECONDS)
@@ -197,9 +213,19 @@ def install() -> None:
     """Put the stand-ins in place of my3dgen's functions, for this process only."""
     from my3dgen.studio import compute, priors
 
-    for name in ("load_prior", "prepare", "project", "personalize", "load_adapter", "view_grid", "compare"):
+    for name in (
+        "TuneOptions",
+        "with_mirrors",
+        "load_prior",
+        "prepare",
+        "project",
+        "personalize",
+        "load_adapter",
+        "view_grid",
+        "compare",
+    ):
         setattr(my3dgen, name, getattr(sys.modules[__name__], name))
-    compute._tune_options = lambda options: options
+    compute.networks = lambda: {"identity": "a fake", "perceptual": "a fake"}
     compute.compare_people = lambda faces: faces
-    compute._identity = lambda *_: {"photos": 0.8, "pretrained": 0.45, "personalized": 0.7}
+    compute.likeness = lambda *_: {"photos": 0.8, "pretrained": 0.45, "personalized": 0.7}
     priors.default = lambda: "heads"

@@ -1,17 +1,34 @@
-"""Serves the page over the stand-in models; run by the tests in a process of its own."""
+"""Serves the page over the stand-in models; run by the tests in a process of its own.
+
+Every connection to another machine is printed as a line that begins with EXTERNAL.
+"""
 
 import os
 import sys
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["GRADIO_MCP_SERVER"] = "True"  # somebody's environment asks for it; the app must refuse
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-import fake_backend  # noqa: E402
+LOCAL = ("127.", "localhost", "::1", "0.0.0.0")
 
-from my3dgen.studio import app, examples  # noqa: E402
+
+def _watch(event: str, details: tuple) -> None:
+    if event not in ("socket.connect", "socket.getaddrinfo"):
+        return
+    target = details[1 if event == "socket.connect" else 0]
+    host = target[0] if isinstance(target, tuple) else target
+    if isinstance(host, str) and not host.startswith((*LOCAL, "/")):
+        print("EXTERNAL", event, flush=True)
+
 
 if __name__ == "__main__":
+    sys.addaudithook(_watch)
+    import fake_backend
+
+    from my3dgen.studio import app, examples
+
     fake_backend.install()
     if folder := os.environ.get("TEST_EXAMPLES"):
         examples.FOLDER = Path(folder)

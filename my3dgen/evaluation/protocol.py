@@ -59,7 +59,9 @@ def held_out(
     pictures = {"photo": [f.image for f in person.tests]}
     for who, model in models.items():
         results = [invert(model, face, references=person.references) for face in person.tests]
-        row[who] = {k: round(float(np.mean([r.figures[k] for r in results])), 4) for k in ("id_sim", "perceptual")}
+        row[who] = {
+            k: round(float(np.mean([r.figures[k] for r in results])), 4) for k in ("id_sim", "perceptual")
+        }
         pictures[who] = [r.images["image"] for r in results]
     row["seconds"] = {"project": round(projected - start, 1), "personalize": round(tuned - projected, 1)}
     row["adapter_bytes"] = adapter.bytes
@@ -76,7 +78,9 @@ def table(rows: Sequence[dict]) -> str:
     whos = [w for w in ("pretrained", "personalized", "full") if w in rows[0]]
     head = ["person", *(f"{w} ID" for w in whos), "photos ID", *(f"{w} perceptual" for w in whos)]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    values = [[r[w]["id_sim"] for w in whos] + [r["photos"]] + [r[w]["perceptual"] for w in whos] for r in rows]
+    values = [
+        [r[w]["id_sim"] for w in whos] + [r["photos"]] + [r[w]["perceptual"] for w in whos] for r in rows
+    ]
     for name, row in zip([r["person"] for r in rows] + ["mean"], [*values, np.mean(values, 0)], strict=True):
         lines.append("| " + " | ".join([name, *(f"{v:.3f}" for v in row)]) + " |")
     return "\n".join(lines)

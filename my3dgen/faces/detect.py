@@ -30,7 +30,7 @@ class DetectOptions:
     third_side: int = 2560  # the last try, for faces in a large photo
     border: float = 0.35  # a face that fills the photo is found with this much border added
     reads: int = 5  # predictions from slightly moved boxes, on the picture and its mirror image (at most 9)
-    rounds: int = 3  # each round starts from a box around the landmarks of the round before
+    rounds: int = 2  # each round starts from a box around the landmarks of the round before
     jitter: float = 0.03  # how far the boxes move and grow, in box widths
     patch_box: float = 312.0  # width of the face's box in the picture that the predictor sees
 
@@ -59,7 +59,6 @@ _MOVES = (
     (1, -1, 0),
     (-1, -1, 0),
 )
-_PIXEL_CENTRE = 0.0
 
 _local = threading.local()  # dlib's detector and predictor are not promised to be thread-safe
 
@@ -193,8 +192,8 @@ def _reads(patch: np.ndarray, centre: np.ndarray, width: float, options: DetectO
         half = width * (1.0 + growth * options.jitter) / 2
         left, top, right, bottom = (round(value) for value in (*(middle - half), *(middle + half)))
         shape = _predictor()(patch, dlib.rectangle(left, top, right - 1, bottom - 1))
-        # dlib names pixels; their centres lie half a pixel further in continuous positions
-        reads.append(np.array([(part.x, part.y) for part in shape.parts()]) + _PIXEL_CENTRE)
+        # the predictor was taught continuous positions, so no half pixel is added
+        reads.append(np.array([(part.x, part.y) for part in shape.parts()]))
     return reads
 
 

@@ -108,7 +108,8 @@ def _check_angle(face: Face, photo_scale: float, limits: QualityLimits) -> Findi
     return _grade(
         abs(pitch) > limits.refuse_pitch,
         abs(pitch) > limits.warn_pitch,
-        f"The face looks {np.degrees(abs(pitch)):.0f} degrees {upright} from the camera; hold it at eye level.",
+        f"The face looks {np.degrees(abs(pitch)):.0f} degrees {upright} from the camera; hold the camera at "
+        "eye level.",
     )
 
 
@@ -191,7 +192,7 @@ def no_face(photo: np.ndarray) -> str:
         return (
             f"No face was found: the photo is one flat colour (contrast {spread:.0f} of 255); choose another."
         )
-    return "No face was found; use an upright, sharp photo that shows the whole face from the front, not too small."
+    return "No face was found; use an upright, sharp photo that shows the whole face from the front."
 
 
 def strangers(embeddings: np.ndarray, limits: QualityLimits | None = None) -> list[tuple[int, float, float]]:

@@ -155,7 +155,8 @@ def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(0x0112, 1) != 1  # the orientation tag; turning always copies
+        return ImageOps.exif_transpose(image) if turned else image
     except Exception:  # damaged EXIF says nothing about the picture itself
         return image
 
@@ -197,7 +198,7 @@ def _shrink(image: Image.Image, options: ReadOptions) -> Image.Image:
     scale = options.longest_side / longest
     size = tuple(max(1, round(side * scale)) for side in image.size)
     profile = image.info.get("icc_profile")
-    image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)  # antialiased
     if profile:
         image.info["icc_profile"] = profile
     return image

@@ -16,28 +16,22 @@ from torch import Tensor, nn
 
 from my3dgen.assets import asset
 
-WIDTHS = (24, 48, 96, 128, 192)
-TRAINED_AT = 128  # pixels of the pictures the trunk was trained on
+WIDTHS = (16, 40, 80, 112, 160)
+TRAINED_AT = 96  # pixels of the pictures the trunk was trained on
 POOL = 4  # cells along each side that the encoder's head sees
 
 
 class Trunk(nn.Module):
-    """Five stages of two convolutions, each at half the resolution of the one before."""
+    """Five stages, each at half the resolution of the one before."""
 
     def __init__(self):
         super().__init__()
         inputs, stages = 3, []
         for i, width in enumerate(WIDTHS):
-            stages.append(
-                nn.Sequential(
-                    nn.Conv2d(inputs, width, 3, 1 if i == 0 else 2, 1),
-                    nn.GroupNorm(8, width),
-                    nn.SiLU(),
-                    nn.Conv2d(width, width, 3, 1, 1, groups=1 if i else width // 8),
-                    nn.GroupNorm(8, width),
-                    nn.SiLU(),
-                )
-            )
+            layers = [nn.Conv2d(inputs, width, 3, 1 if i == 0 else 2, 1), nn.GroupNorm(8, width), nn.SiLU()]
+            if i:  # one convolution is enough, and all that is cheap, at full resolution
+                layers += [nn.Conv2d(width, width, 3, 1, 1), nn.GroupNorm(8, width), nn.SiLU()]
+            stages.append(nn.Sequential(*layers))
             inputs = width
         self.stages = nn.ModuleList(stages)
 
@@ -50,9 +44,11 @@ class Trunk(nn.Module):
         return out
 
     def describe(self, x: Tensor) -> Tensor:
-        """EG3D crops of any size -> one vector a picture [B, 192 * 16], for the encoder's linear head."""
+        """EG3D crops of any size -> one vector a picture [B, 160 * 16], for the encoder's linear head."""
         if x.shape[-1] != TRAINED_AT:
-            x = F.interpolate(x, size=(TRAINED_AT, TRAINED_AT), mode="bilinear", align_corners=False, antialias=True)
+            x = F.interpolate(
+                x, size=(TRAINED_AT, TRAINED_AT), mode="bilinear", align_corners=False, antialias=True
+            )
         return F.adaptive_avg_pool2d(self(x.clamp(-1, 1))[-1], POOL).flatten(1)
 
 
@@ -84,7 +80,10 @@ class PerceptualDistance(nn.Module):
 
     def between(self, a: list[tuple[Tensor, Tensor]], b: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Distance [B] between two results of `features`; the weights of `b` count."""
-        return sum(((fa - fb).square().sum(1, keepdim=True) * w).sum((1, 2, 3)) for (fa, _), (fb, w) in zip(a, b, strict=True))
+        return sum(
+            ((fa - fb).square().sum(1, keepdim=True) * w).sum((1, 2, 3))
+            for (fa, _), (fb, w) in zip(a, b, strict=True)
+        )
 
     def forward(self, a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
         """Distance [B] between pictures [B, 3, S, S] in [-1, 1]; `mask` [B, 1, S, S] weighs their pixels."""

@@ -130,8 +130,8 @@ def load_adapter(path: str | Path) -> Adapter:
             if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
                 raise My3DGenError(
                     f"{path} is a {metadata.get('format', 'plain')[:40]!r} file (version "
-                    f"{metadata.get('version', 'none')[:10]!r}); expected a {FORMAT!r} file of version {VERSION}, as "
-                    "`python -m my3dgen personalize` writes."
+                    f"{metadata.get('version', 'none')[:10]!r}); expected a {FORMAT!r} file of version "
+                    f"{VERSION}, as `python -m my3dgen personalize` writes."
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return _checked(metadata, tensors)

@@ -30,8 +30,8 @@ class Anchors:
             object.__setattr__(self, name, value.detach().to(torch.float32))
         if len(self.ws) != len(self.cameras) or self.cameras.shape[1] != 25:
             raise My3DGenError(
-                f"Anchors need one camera of 25 numbers for each latent; got ws {tuple(self.ws.shape)} and cameras "
-                f"{tuple(self.cameras.shape)}."
+                f"Anchors need one camera of 25 numbers for each latent; got ws {tuple(self.ws.shape)} and "
+                f"cameras {tuple(self.cameras.shape)}."
             )
         object.__setattr__(self, "sources", tuple(str(source) for source in self.sources))
         if self.sources and len(self.sources) != len(self.ws):

@@ -37,7 +37,11 @@ def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
             Image.fromarray(face.valid).save(folder / f"image_{i}_valid.png")
         labels.append([name, [float(x) for x in face.camera]])
         extras.append(
-            {"source": Path(face.source).name, "landmarks": face.landmarks.tolist(), "warnings": list(face.warnings)}
+            {
+                "source": Path(face.source).name,
+                "landmarks": face.landmarks.tolist(),
+                "warnings": list(face.warnings),
+            }
         )
     (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
     (folder / EXTRAS).write_text(json.dumps({"faces": extras}))
@@ -49,7 +53,9 @@ def write_anchors(folder: str | Path, anchors: Anchors) -> None:
     folder = Path(folder)
     labels = _labels(folder)
     if len(labels) != len(anchors.ws):
-        raise My3DGenError(f"{folder} holds {len(labels)} images but there are {len(anchors.ws)} latents; prepare it anew")
+        raise My3DGenError(
+            f"{folder} holds {len(labels)} images but there are {len(anchors.ws)} latents; prepare it anew"
+        )
     for (name, _), w in zip(labels, anchors.ws, strict=True):
         np.save(folder / f"{Path(name).stem}_latent.npy", w[None].float().cpu().numpy())
     labels = [[name, c.tolist()] for (name, _), c in zip(labels, anchors.cameras, strict=True)]
@@ -70,14 +76,25 @@ def read_faces(folder: str | Path) -> list[Face]:
         extra = extras[i] if i < len(extras) else {}
         image = np.asarray(_open(folder / name).convert("RGB").resize((512, 512), Image.LANCZOS))
         mask = folder / f"{Path(name).stem}_valid.png"
-        valid = np.asarray(_open(mask).convert("L")) > 127 if mask.is_file() else np.ones(image.shape[:2], bool)
+        valid = (
+            np.asarray(_open(mask).convert("L")) > 127 if mask.is_file() else np.ones(image.shape[:2], bool)
+        )
         camera = np.asarray(camera, np.float32)
         if "landmarks" in extra:
             landmarks = np.asarray(extra["landmarks"], np.float32)
         else:  # the earlier release keeps none: where the mean face's would lie
             landmarks = np.asarray(project_points(model()[0], camera), np.float32) * 512
         faces.append(
-            Face(extra.get("source", name), image, valid, landmarks, camera, tuple(extra.get("warnings", ())), None, image[::2, ::2])
+            Face(
+                extra.get("source", name),
+                image,
+                valid,
+                landmarks,
+                camera,
+                tuple(extra.get("warnings", ())),
+                None,
+                image[::2, ::2],
+            )
         )
     return faces
 
@@ -98,7 +115,9 @@ def read_anchors(folder: str | Path, num_ws: int, w_dim: int) -> Anchors | None:
         w = np.load(path, allow_pickle=False)
         w = w[0] if w.ndim == 3 else w
         if w.shape != (num_ws, w_dim):
-            raise My3DGenError(f"{path} has shape {list(w.shape)}, this prior needs [{num_ws}, {w_dim}]; delete it to project anew")
+            raise My3DGenError(
+                f"{path} has shape {list(w.shape)}, this prior needs [{num_ws}, {w_dim}]; delete it to project anew"
+            )
         ws.append(torch.from_numpy(w.astype(np.float32)))
     cameras = torch.tensor([c for _, c in labels], dtype=torch.float32)
     return Anchors(torch.stack(ws), cameras, tuple(name for name, _ in labels))
@@ -107,12 +126,14 @@ def read_anchors(folder: str | Path, num_ws: int, w_dim: int) -> Anchors | None:
 def _labels(folder: Path) -> list:
     path = folder / "dataset.json"
     if not path.is_file():
-        raise My3DGenError(f"{folder} holds no dataset.json; run `python -m my3dgen prepare PHOTO... --out {folder}` first")
+        raise My3DGenError(
+            f"{folder} holds no dataset.json; run `python -m my3dgen prepare PHOTO... --out {folder}` first"
+        )
     labels = _read_json(path).get("labels")
     labels = list(labels.items()) if isinstance(labels, dict) else labels
     good = isinstance(labels, list) and labels and all(len(row) == 2 and len(row[1]) == 25 for row in labels)
     if not good:
-        raise My3DGenError(f"{path} must list [file, [25 numbers]] under \"labels\"; prepare the folder anew")
+        raise My3DGenError(f'{path} must list [file, [25 numbers]] under "labels"; prepare the folder anew')
     for name, _ in labels:
         if Path(name).name != name:
             raise My3DGenError(f"{path} names {name!r}; images must lie in the folder itself")

@@ -43,7 +43,9 @@ def usable(faces: Sequence[Face]) -> list[Face]:
     good = [face for face in faces if not face.refused]
     if not good:
         reasons = "; ".join(f"{f.source}: {f.refused}" for f in faces[:3])
-        raise My3DGenError(f"none of the {len(faces)} photos can be used ({reasons or 'there are none'}). Add a photo with one clear face")
+        raise My3DGenError(
+            f"none of the {len(faces)} photos can be used ({reasons or 'there are none'}). Add a photo with one clear face"
+        )
     return good
 
 
@@ -56,7 +58,9 @@ def targets(prior, faces: Sequence[Face], background: float = 0.1) -> Targets:
     """
     size, small = prior.config.output_resolution, prior.config.neural_resolution
     images = torch.from_numpy(np.stack([f.image for f in faces])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    weights = torch.from_numpy(np.stack([f.valid * (background + (1 - background) * head_region(f.landmarks)) for f in faces]))
+    weights = torch.from_numpy(
+        np.stack([f.valid * (background + (1 - background) * head_region(f.landmarks)) for f in faces])
+    )
     weights = weights[:, None].float()
     images, weights = images.to(prior.device), weights.to(prior.device)
     low = resize(images, small)
@@ -85,7 +89,18 @@ def head_region(landmarks: np.ndarray, size: int = 512) -> np.ndarray:
     centre = ((left + right) / 2, chin - 0.78 * tall)
     axes = (0.66 * max(right - left, 0.8 * tall), 1.12 * tall)
     mask = np.zeros((size, size), np.float32)
-    cv2.ellipse(mask, (np.array(centre) * 16).astype(int).tolist(), (np.array(axes) * 16).astype(int).tolist(), 0, 0, 360, 1.0, -1, cv2.LINE_AA, 4)
+    cv2.ellipse(
+        mask,
+        (np.array(centre) * 16).astype(int).tolist(),
+        (np.array(axes) * 16).astype(int).tolist(),
+        0,
+        0,
+        360,
+        1.0,
+        -1,
+        cv2.LINE_AA,
+        4,
+    )
     return cv2.GaussianBlur(mask, (0, 0), size * 0.03)
 
 

@@ -43,7 +43,9 @@ class ProjectOptions:
     def for_prior(prior) -> ProjectOptions:
         """The published schedule, and a short one for small priors that have an encoder."""
         if prior.config.output_resolution <= 256:
-            return ProjectOptions(steps=60, coarse_steps=44, lr=0.04, w_noise=0.0, camera_lr=0.002, prior_weight=0.002)
+            return ProjectOptions(
+                steps=60, coarse_steps=44, lr=0.04, w_noise=0.0, camera_lr=0.002, prior_weight=0.002
+            )
         return ProjectOptions()
 
 
@@ -69,7 +71,11 @@ def project(
     """
     o = options or ProjectOptions.for_prior(prior)
     if steps is not None:
-        o = replace(o, steps=max(int(steps), 0), coarse_steps=round(o.coarse_steps * max(int(steps), 0) / max(o.steps, 1)))
+        o = replace(
+            o,
+            steps=max(int(steps), 0),
+            coarse_steps=round(o.coarse_steps * max(int(steps), 0) / max(o.steps, 1)),
+        )
     faces = usable(faces)
     fit = _Fit(prior, targets(prior, faces, o.background), o)
     ticker = Ticker("project", o.steps, progress)
@@ -131,7 +137,9 @@ class _Fit:
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
         for part in torch.arange(n).split(o.micro_batch):
-            loss = self._loss(part, (self.w + shake)[part].expand(-1, self.prior.num_ws, -1), step < o.coarse_steps)
+            loss = self._loss(
+                part, (self.w + shake)[part].expand(-1, self.prior.num_ws, -1), step < o.coarse_steps
+            )
             loss.sum().backward()
             total += float(loss.detach().sum())
         if o.prior_weight:
@@ -161,7 +169,9 @@ class _Fit:
 
     def preview(self) -> np.ndarray:
         """uint8 [S, S, 3] of a photo in the last step."""
-        return to_uint8(torch.nn.functional.interpolate(self.last, size=self.t.high.shape[-2:], mode="bilinear"))[0]
+        return to_uint8(
+            torch.nn.functional.interpolate(self.last, size=self.t.high.shape[-2:], mode="bilinear")
+        )[0]
 
     def result(self) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

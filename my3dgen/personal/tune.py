@@ -87,12 +87,13 @@ def personalize(
     else:
         base._require_match(resume)
         if resume.options != chosen:
-            raise My3DGenError(f"the adapter to resume has {resume.options}, this run asks for {chosen}; use the same options")
+            raise My3DGenError(
+                f"the adapter to resume has {resume.options}, this run asks for {chosen}; use the same options"
+            )
         tensors = {k: v.clone().to(base.device, torch.float32) for k, v in resume.tensors.items()}
     view = lora.view(base.generator, tensors, chosen, trainable=True)
     _train(base, view, _matched(base, faces, anchors, o), anchors.ws, o, progress, "personalize")
-    learned = {name: p.detach().cpu().clone() for name, p in lora.own_tensors(view).items()}
-    return Adapter(base.name, base.sha256, chosen, learned, anchors)
+    return Adapter.from_view(view, base, chosen, anchors)
 
 
 def full_fine_tuning(
@@ -112,7 +113,12 @@ def full_fine_tuning(
 
 
 def pivotal_tuning(
-    prior: Prior, face: Face, ws: Tensor, camera_: Tensor, steps: int, progress: ProgressCallback | None = None
+    prior: Prior,
+    face: Face,
+    ws: Tensor,
+    camera_: Tensor,
+    steps: int,
+    progress: ProgressCallback | None = None,
 ) -> Prior:
     """Tune a copy of everything but the mapping to one photo at a fixed latent (PTI). Adam 3e-4, MSE + perceptual.
 
@@ -139,7 +145,9 @@ def _full_view(prior: Prior, seed: int) -> Generator:
 def _matched(prior: Prior, faces: Sequence[Face], anchors: Anchors, o: TuneOptions) -> Targets:
     faces = usable(faces)
     if len(faces) != len(anchors.ws):
-        raise My3DGenError(f"got {len(faces)} accepted photos and {len(anchors.ws)} anchors; project these photos first")
+        raise My3DGenError(
+            f"got {len(faces)} accepted photos and {len(anchors.ws)} anchors; project these photos first"
+        )
     if tuple(anchors.ws.shape[1:]) != (prior.num_ws, prior.config.w_dim):
         raise My3DGenError(
             f"the anchors have shape {list(anchors.ws.shape)}, the prior {prior.name!r} needs "
@@ -150,7 +158,13 @@ def _matched(prior: Prior, faces: Sequence[Face], anchors: Anchors, o: TuneOptio
 
 
 def _train(
-    prior: Prior, view: Generator, t: Targets, ws: Tensor, o: TuneOptions, progress: ProgressCallback | None, stage: str
+    prior: Prior,
+    view: Generator,
+    t: Targets,
+    ws: Tensor,
+    o: TuneOptions,
+    progress: ProgressCallback | None,
+    stage: str,
 ) -> None:
     """The loop: shuffled photos, MSE + perceptual at both resolutions, the symmetry step where asked."""
     ws = ws.to(prior.device)

@@ -18,7 +18,9 @@ def random_camera(rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
     return np.asarray(orbit_camera(yaw, pitch, rng.normal(0, 0.04), pivot=pivot), np.float32)
 
 
-def write_shard(path: str, seed: int, people_count: int, views: int = 2, size: int = 256, supersample: int = 2) -> None:
+def write_shard(
+    path: str, seed: int, people_count: int, views: int = 2, size: int = 256, supersample: int = 2
+) -> None:
     """Draw `people_count` random people from `views` cameras each and write one uncompressed `.npz`.
 
     Holds z [N, 112] float32, camera [N, V, 25], image [N, V, S, S, 3] uint8, depth [N, V, S, S] float16,

@@ -33,14 +33,26 @@ MOLE, SCAR = (0.17, 0.09, 0.07), (0.95, 0.74, 0.70)
 
 PEOPLE = (
     ExamplePerson(
-        "Ada", 90001, "a mole on the left cheek, a copper streak in her hair on the left",
+        "Ada",
+        90001,
+        "a mole on the left cheek, a copper streak in her hair on the left",
         {"hair": {0: 0.3, 2: 1.2, 3: 0.3, 6: -1.0}, "beard": {0: -1.5}, "age": {0: -0.8}, "skin": {0: -0.8}},
-        (Mark((4.1, -0.9, 8.9), (4.1, -0.9, 8.9), 0.34, MOLE, 0.95), Mark((2.6, -4.9, 9.9), (2.6, -4.9, 9.9), 0.22, MOLE, 0.95)),
+        (
+            Mark((4.1, -0.9, 8.9), (4.1, -0.9, 8.9), 0.34, MOLE, 0.95),
+            Mark((2.6, -4.9, 9.9), (2.6, -4.9, 9.9), 0.22, MOLE, 0.95),
+        ),
         {"dye": np.array([0.80, 0.36, 0.14])},
     ),
     ExamplePerson(
-        "Bruno", 90002, "a scar across the right cheek, a broken right brow, a mole under the left eye",
-        {"hair": {0: 0.0, 2: -1.5, 6: -0.8}, "beard": {0: 1.0, 1: 0.8, 2: 0.5}, "age": {0: 0.2}, "skin": {0: -0.2}},
+        "Bruno",
+        90002,
+        "a scar across the right cheek, a broken right brow, a mole under the left eye",
+        {
+            "hair": {0: 0.0, 2: -1.5, 6: -0.8},
+            "beard": {0: 1.0, 1: 0.8, 2: 0.5},
+            "age": {0: 0.2},
+            "skin": {0: -0.2},
+        },
         (
             Mark((-5.0, 1.2, 8.2), (-3.3, -2.6, 9.4), 0.24, SCAR, 0.9),
             Mark((-3.6, 5.0, 9.8), (-3.2, 6.9, 9.9), 0.2, (0.86, 0.66, 0.58), 0.9),
@@ -48,8 +60,15 @@ PEOPLE = (
         ),
     ),
     ExamplePerson(
-        "Chidi", 90003, "a raised left brow, two moles by the nose, a pale scar on the forehead",
-        {"hair": {2: -1.5, 3: -1.2, 4: -0.6, 6: -0.5}, "beard": {0: 0.7, 1: 1.2}, "age": {0: -0.3}, "skin": {0: 1.35}},
+        "Chidi",
+        90003,
+        "a raised left brow, two moles by the nose, a pale scar on the forehead",
+        {
+            "hair": {2: -1.5, 3: -1.2, 4: -0.6, 6: -0.5},
+            "beard": {0: 0.7, 1: 1.2},
+            "age": {0: -0.3},
+            "skin": {0: 1.35},
+        },
         (
             Mark((2.2, -0.2, 10.2), (2.2, -0.2, 10.2), 0.27, (0.06, 0.03, 0.03), 0.95),
             Mark((-2.9, 0.8, 9.8), (-2.9, 0.8, 9.8), 0.24, (0.06, 0.03, 0.03), 0.95),
@@ -58,8 +77,16 @@ PEOPLE = (
         {"brow_lift": (-0.1, 0.5)},
     ),
     ExamplePerson(
-        "Mei", 90004, "a birthmark on the forehead, a mole above the lip, a blue streak in her hair",
-        {"hair": {0: -1.4, 2: 0.8, 3: 0.4, 6: -1.0}, "beard": {0: -1.5}, "age": {0: -1.0}, "skin": {0: -0.3}, "eyes": {0: -1.2}},
+        "Mei",
+        90004,
+        "a birthmark on the forehead, a mole above the lip, a blue streak in her hair",
+        {
+            "hair": {0: -1.4, 2: 0.8, 3: 0.4, 6: -1.0},
+            "beard": {0: -1.5},
+            "age": {0: -1.0},
+            "skin": {0: -0.3},
+            "eyes": {0: -1.2},
+        },
         (
             Mark((-3.4, 7.6, 9.9), (-2.6, 8.0, 10.2), 0.55, (0.62, 0.26, 0.25), 0.7),
             Mark((1.9, -1.9, 10.6), (1.9, -1.9, 10.6), 0.24, MOLE, 0.95),
@@ -69,7 +96,9 @@ PEOPLE = (
 )
 
 
-def photo(kit, z: np.ndarray, who: ExamplePerson, rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
+def photo(
+    kit, z: np.ndarray, who: ExamplePerson, rng: np.random.Generator, spread: float = 1.0
+) -> np.ndarray:
     """One photo uint8 [800, 640, 3]: off-centre framing, a room or a garden behind, a camera's faults."""
     person = people.with_marks(people.decode(people.another_photo(z, rng)), marks=who.marks, **who.changes)
     yaw, pitch = np.clip(rng.normal(0, 0.3 * spread), -0.6, 0.6), np.clip(rng.normal(0, 0.14), -0.3, 0.3)
@@ -92,7 +121,10 @@ def backdrop(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     top, bottom = (rng.uniform(70, 205) + rng.normal(0, 14, 3) for _ in range(2))
     outdoors = rng.random() < 0.4
     if outdoors:
-        top, bottom = np.array([165, 190, 215.0]) + rng.normal(0, 12, 3), np.array([90, 115, 70.0]) + rng.normal(0, 18, 3)
+        top, bottom = (
+            np.array([165, 190, 215.0]) + rng.normal(0, 12, 3),
+            np.array([90, 115, 70.0]) + rng.normal(0, 18, 3),
+        )
     ramp = np.linspace(0, 1, height)[:, None, None] ** 1.2
     image = np.broadcast_to(top * (1 - ramp) + bottom * ramp, (height, width, 3)).astype(np.float32).copy()
     for _ in range(int(rng.integers(5, 14))):
@@ -100,9 +132,13 @@ def backdrop(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
         x, y = rng.uniform(0, width), rng.uniform(height * (0.35 if outdoors else 0), height)
         w, h = rng.uniform(40, 220, 2)
         if outdoors:
-            cv2.ellipse(image, (int(x), int(y)), (int(w / 2), int(h / 2)), rng.uniform(0, 180), 0, 360, colour, -1)
+            cv2.ellipse(
+                image, (int(x), int(y)), (int(w / 2), int(h / 2)), rng.uniform(0, 180), 0, 360, colour, -1
+            )
         else:
-            cv2.rectangle(image, (int(x - w / 2), int(y - h / 2)), (int(x + w / 2), int(y + h / 2)), colour, -1)
+            cv2.rectangle(
+                image, (int(x - w / 2), int(y - h / 2)), (int(x + w / 2), int(y + h / 2)), colour, -1
+            )
     return cv2.GaussianBlur(image, (0, 0), rng.uniform(9, 18))
 
 
@@ -123,7 +159,9 @@ def write(folder: str = "examples", quality: int = 90) -> None:
         place.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(who.seed)
         z = identity(who)
-        names = [f"photo_{i:02d}.jpg" for i in range(REFERENCES)] + [f"test_{i:02d}.jpg" for i in range(TESTS)]
+        names = [f"photo_{i:02d}.jpg" for i in range(REFERENCES)] + [
+            f"test_{i:02d}.jpg" for i in range(TESTS)
+        ]
         for name in names:
             image = photo(kit, z, who, rng)
             cv2.imwrite(str(place / name), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -30,6 +30,26 @@ DRAWN = {
     "eyeball_left": "eye",
     "eyeball_right": "eye",
 }
+# vertex ranges of the parts, as ICT-FaceKit's README tabulates them
+GROUPS = (
+    ("face", 0, 9409),
+    ("head_and_neck", 9409, 11248),
+    ("mouth_socket", 11248, 13294),
+    ("eye_socket_left", 13294, 13678),
+    ("eye_socket_right", 13678, 14062),
+    ("gums_and_tongue", 14062, 17039),
+    ("teeth", 17039, 21451),
+    ("eyeball_left", 21451, 23021),
+    ("eyeball_right", 23021, 24591),
+    ("lacrimal_left", 24591, 24795),
+    ("lacrimal_right", 24795, 24999),
+    ("eye_blend_left", 24999, 25023),
+    ("eye_blend_right", 25023, 25047),
+    ("eye_occlusion_left", 25047, 25199),
+    ("eye_occlusion_right", 25199, 25351),
+    ("eyelashes_left", 25351, 26035),
+    ("eyelashes_right", 26035, 26719),
+)
 MATERIALS = ("skin", "mouth", "teeth", "eye", "hair", "garment", "wall", "glasses")
 
 
@@ -153,10 +173,12 @@ def convert(source: str, target: str) -> None:
     folder = Path(source)
     neutral = folder / "generic_neutral_mesh.obj"
     if not neutral.is_file():
-        raise My3DGenError(f"{folder} holds no generic_neutral_mesh.obj; give ICT-FaceKit's FaceXModel folder")
+        raise My3DGenError(
+            f"{folder} holds no generic_neutral_mesh.obj; give ICT-FaceKit's FaceXModel folder"
+        )
     vertices, uv, polygons, uv_polygons, materials = _read_obj(neutral)
     indices = json.loads((folder / "vertex_indices.json").read_text())
-    count = 26719
+    count = GROUPS[-1][2]
     faces, uv_faces, face_materials = [], [], []
     for polygon, uv_polygon, material in zip(polygons, uv_polygons, materials, strict=True):
         if max(polygon) >= count:
@@ -166,29 +188,26 @@ def convert(source: str, target: str) -> None:
             uv_faces.append([uv_polygon[0], uv_polygon[i], uv_polygon[i + 1]])
             face_materials.append(material)
     names = sorted(set(face_materials), key=face_materials.index)
-    shapes = sorted(p for p in folder.glob("*.obj") if p != neutral)
-    identity = [p for p in shapes if p.stem.startswith("identity")]
-    expression = [p for p in shapes if not p.stem.startswith("identity")]
 
-    def offsets(paths):
-        return np.stack([_read_obj(p)[0][:count] - vertices[:count] for p in paths]).astype(np.float16)
+    def offsets(stems):
+        shapes = [_read_obj(folder / f"{stem}.obj")[0][:count] for stem in stems]
+        return (np.stack(shapes) - vertices[:count]).astype(np.float16)
 
-    groups = indices["vertex_groups"] if "vertex_groups" in indices else {}
-    ranges = {name: (int(v[0]), int(v[1]) + 1) for name, v in groups.items() if int(v[1]) < count}
+    expressions = indices["expressions"]
     np.savez_compressed(
         target,
         vertices=vertices[:count],
-        identity=offsets(identity),
-        expression=offsets(expression),
-        expression_names=[p.stem for p in expression],
+        identity=offsets(sorted(p.stem for p in folder.glob("identity*.obj"))),
+        expression=offsets(expressions),
+        expression_names=expressions,
         faces=np.array(faces, np.int32),
         uv=uv,
         uv_faces=np.array(uv_faces, np.int32),
         material=np.array([names.index(m) for m in face_materials], np.uint8),
         material_names=names,
-        landmarks68=np.array(indices["landmarks68"] if "landmarks68" in indices else indices["idx_to_landmark_verts"]),
-        vertex_group_names=list(ranges),
-        vertex_group_ranges=np.array(list(ranges.values()), np.int32),
+        landmarks68=np.array(indices["idx_to_landmark_verts"], np.int32),
+        vertex_group_names=[name for name, _, _ in GROUPS],
+        vertex_group_ranges=np.array([[a, b] for _, a, b in GROUPS], np.int32),
     )
 
 

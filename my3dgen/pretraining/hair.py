@@ -17,11 +17,17 @@ def growth(canonical: np.ndarray, hairline: float, bald: float) -> np.ndarray:
     lift = hairline * np.clip((z - 3.5) / 3, 0, 1)
     inside = y - np.interp(z, _Z, _Y) - lift
     # a widow's peak and receding temples
-    inside -= np.clip(z - 5, 0, 3) / 3 * (0.045 * (np.abs(x) - 2.5) ** 2 * (np.abs(x) > 2.5) * (0.4 + np.maximum(hairline, 0)))
+    inside -= (
+        np.clip(z - 5, 0, 3)
+        / 3
+        * (0.045 * (np.abs(x) - 2.5) ** 2 * (np.abs(x) > 2.5) * (0.4 + np.maximum(hairline, 0)))
+    )
     ear = (np.abs(x) > 7.6) & (y < 5.2) & (z > -3.2) & (z < 3.0)
     inside = np.where(ear, np.minimum(inside, -0.5), inside)
     crown = np.hypot(x, z - 1.5) - 2 - 7.5 * (1 - bald)
-    return np.where(bald > 0.02, np.minimum(inside, np.where(y > 7, 8 * (1 - bald) - 2 + crown * 0, inside)), inside)
+    return np.where(
+        bald > 0.02, np.minimum(inside, np.where(y > 7, 8 * (1 - bald) - 2 + crown * 0, inside)), inside
+    )
 
 
 def _noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -77,7 +83,9 @@ def curtain(person, scale: np.ndarray):
     x = side * np.sin(theta)
     z = 0.6 + depth * np.cos(theta) * np.where(np.cos(theta) > 0, 0.72, 1.0)
     vertices = np.stack([x, np.broadcast_to(y, x.shape), z], -1).reshape(-1, 3) * scale
-    canonical = np.stack([theta * 6, np.broadcast_to(y, x.shape), np.broadcast_to(u, x.shape)], -1).reshape(-1, 3)
+    canonical = np.stack([theta * 6, np.broadcast_to(y, x.shape), np.broadcast_to(u, x.shape)], -1).reshape(
+        -1, 3
+    )
     return vertices.astype(np.float32), canonical.astype(np.float32), grid_faces(ROWS, COLUMNS)
 
 
@@ -96,6 +104,6 @@ def garment(neck_y: float, neck_z: float):
 def grid_faces(rows: int, columns: int) -> np.ndarray:
     i = np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)[None]
     i = i.ravel()
-    return np.concatenate([np.stack([i, i + 1, i + columns], 1), np.stack([i + 1, i + columns + 1, i + columns], 1)]).astype(
-        np.int32
-    )
+    return np.concatenate(
+        [np.stack([i, i + 1, i + columns], 1), np.stack([i + 1, i + columns + 1, i + columns], 1)]
+    ).astype(np.int32)

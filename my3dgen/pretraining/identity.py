@@ -37,7 +37,9 @@ class IdentityOptions:
     seed: int = 0
 
 
-def standard_window(image: np.ndarray, landmarks: np.ndarray, pixels: int = STORED, margin: float = MARGIN) -> np.ndarray:
+def standard_window(
+    image: np.ndarray, landmarks: np.ndarray, pixels: int = STORED, margin: float = MARGIN
+) -> np.ndarray:
     """Cut the encoder's window, as it lies in the EG3D crop that these landmarks give, out of a drawn view."""
     points = render.five_points(landmarks)
     scale, centre = render.crop_fit(np.stack([points[:, 0], -points[:, 1]], 1))
@@ -50,14 +52,18 @@ def standard_window(image: np.ndarray, landmarks: np.ndarray, pixels: int = STOR
             [0, k, (0.5 + centre[1] * zoom - top) / side * pixels],
         ]
     )
-    return cv2.warpAffine(image, matrix, (pixels, pixels), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    return cv2.warpAffine(
+        image, matrix, (pixels, pixels), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+    )
 
 
 def write_people(path: str, seed: int, count: int, photos: int = 6) -> None:
     """Windows of `count` people in `photos` photos each: image [N, P, 112, 112, 3], background [N, P, 112, 112] bool."""
     kit = facekit.load()
     rng = np.random.default_rng(seed)
-    front = np.nonzero((kit.mean[: kit.groups["face"][1], 2] > 6) & (np.abs(kit.mean[: kit.groups["face"][1], 1]) < 7))[0]
+    front = np.nonzero(
+        (kit.mean[: kit.groups["face"][1], 2] > 6) & (np.abs(kit.mean[: kit.groups["face"][1], 1]) < 7)
+    )[0]
     images = np.empty((count, photos, STORED, STORED, 3), np.uint8)
     walls = np.empty((count, photos, STORED, STORED), bool)
     for i in range(count):
@@ -93,7 +99,12 @@ def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> 
     theta[:, 0, 0], theta[:, 0, 1] = size * angle.cos(), -size * angle.sin()
     theta[:, 1, 0], theta[:, 1, 1] = size * angle.sin(), size * angle.cos()
     theta[:, :, 2] = uniform(-0.06, 0.06, n, 2)
-    x = F.grid_sample(x, F.affine_grid(theta, (n, 3, INPUT, INPUT), align_corners=False), align_corners=False, padding_mode="reflection")
+    x = F.grid_sample(
+        x,
+        F.affine_grid(theta, (n, 3, INPUT, INPUT), align_corners=False),
+        align_corners=False,
+        padding_mode="reflection",
+    )
     del zoom
     light = (x + 1) / 2
     light = light.clamp(1e-3, 1) ** torch.exp(uniform(-0.35, 0.35, n, 1, 1, 1))
@@ -101,7 +112,9 @@ def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> 
     grey = light.mean(1, keepdim=True)
     light = grey + (light - grey) * uniform(0.6, 1.25, n, 1, 1, 1)
     x = light.clamp(0, 1) * 2 - 1
-    small = F.interpolate(F.interpolate(x, scale_factor=0.5, mode="area"), size=(INPUT, INPUT), mode="bilinear")
+    small = F.interpolate(
+        F.interpolate(x, scale_factor=0.5, mode="area"), size=(INPUT, INPUT), mode="bilinear"
+    )
     blend = uniform(0, 1, n, 1, 1, 1) * (uniform(0, 1, n, 1, 1, 1) < 0.5)
     x = x * (1 - blend) + small * blend
     return x + torch.randn(x.shape, generator=rng) * uniform(0, 0.06, n, 1, 1, 1)
@@ -121,7 +134,11 @@ def train(o: IdentityOptions) -> dict[str, float]:
     start, step, total = time.monotonic(), 0, 0.0
     while (spent := (time.monotonic() - start) / 60) < o.minutes:
         for group in optimiser.param_groups:
-            group["lr"] = o.lr * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * spent / o.minutes)))
+            group["lr"] = (
+                o.lr
+                * min(1, (step + 1) / 100)
+                * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * spent / o.minutes)))
+            )
         who = torch.randint(0, seen, (o.batch,), generator=rng)
         which = torch.randint(0, images.shape[1], (o.batch,), generator=rng)
         x = augment(images[who, which].permute(0, 3, 1, 2).float() / 127.5 - 1, walls[who, which], rng)
@@ -134,7 +151,10 @@ def train(o: IdentityOptions) -> dict[str, float]:
         step += 1
         total += float(loss.detach())
         if step % 50 == 0:
-            print(json.dumps({"step": step, "minutes": round(spent, 2), "loss": round(total / 50, 3)}), flush=True)
+            print(
+                json.dumps({"step": step, "minutes": round(spent, 2), "loss": round(total / 50, 3)}),
+                flush=True,
+            )
             total = 0.0
     network.eval()
     figures = evaluate(network, images[seen:]) | {"steps": step}
@@ -148,7 +168,11 @@ def evaluate(network: IdentityNetwork, images: torch.Tensor) -> dict[str, float]
     """Verification on photos [N, P, 112, 112, 3]: mean cosines and area under the ROC curve."""
     n, p = images.shape[:2]
     core = round(STORED * MARGIN / (WINDOW[2] + 2 * MARGIN))
-    x = images.flatten(0, 1).permute(0, 3, 1, 2).float()[..., core : STORED - core, core : STORED - core] / 127.5 - 1
+    x = (
+        images.flatten(0, 1).permute(0, 3, 1, 2).float()[..., core : STORED - core, core : STORED - core]
+        / 127.5
+        - 1
+    )
     x = F.interpolate(x, size=(INPUT, INPUT), mode="bilinear", antialias=True)
     e = torch.cat([network(part) for part in x.split(128)])
     cosine = e @ e.T

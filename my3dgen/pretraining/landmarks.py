@@ -46,7 +46,9 @@ def examples(o: LandmarkOptions):
         if len(found) != 1:
             continue
         images.append(np.ascontiguousarray(image))
-        shapes.append([dlib.full_object_detection(found[0], [dlib.point(round(x), round(y)) for x, y in points])])
+        shapes.append(
+            [dlib.full_object_detection(found[0], [dlib.point(round(x), round(y)) for x, y in points])]
+        )
     return images, shapes
 
 
@@ -67,4 +69,7 @@ def train(o: LandmarkOptions) -> dict[str, float]:
     options.be_verbose = True
     predictor = dlib.train_shape_predictor(images, shapes, options)
     predictor.save(o.out)
-    return {"error": dlib.test_shape_predictor(images, shapes, predictor), "bytes": Path(o.out).stat().st_size}
+    return {
+        "error": dlib.test_shape_predictor(images, shapes, predictor),
+        "bytes": Path(o.out).stat().st_size,
+    }

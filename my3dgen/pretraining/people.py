@@ -33,14 +33,24 @@ PERSON = ("shape", "skin", "lips", "brows", "eyes", "hair", "beard", "age")
 PHOTO = ("expression", "gaze", "garment", "light", "background")
 
 _SKIN_TONES = np.array(  # sRGB, light to dark
-    [[244, 212, 192], [234, 194, 168], [218, 172, 142], [194, 146, 114], [158, 112, 84], [118, 81, 60], [84, 58, 45]],
+    [
+        [244, 212, 192],
+        [234, 194, 168],
+        [218, 172, 142],
+        [194, 146, 114],
+        [158, 112, 84],
+        [118, 81, 60],
+        [84, 58, 45],
+    ],
     np.float32,
 )
 _HAIR_TONES = np.array(
     [[22, 18, 17], [42, 29, 22], [70, 46, 31], [104, 68, 40], [122, 62, 34], [158, 114, 66], [206, 170, 112]],
     np.float32,
 )
-_EYE_TONES = np.array([[52, 30, 18], [92, 56, 28], [112, 92, 48], [92, 112, 82], [98, 128, 152], [120, 156, 186]], np.float32)
+_EYE_TONES = np.array(
+    [[52, 30, 18], [92, 56, 28], [112, 92, 48], [92, 112, 82], [98, 128, 152], [120, 156, 186]], np.float32
+)
 
 
 @dataclass(frozen=True)
@@ -142,14 +152,20 @@ def decode(z: np.ndarray) -> Person:
     grey = float(np.clip((age - 0.66) / 0.25 + 0.2 * hair_z[1], 0, 1)) if age > 0.55 else 0.0
     hair = hair * (1 - grey) + np.array([0.68, 0.67, 0.66]) * grey
     lips_z = part["lips"]
-    lips = np.clip(skin * np.array([0.88, 0.66, 0.66]) + 0.03 * lips_z[0] * np.array([1, -0.6, -0.4]) + 0.02 * lips_z[1], 0.05, 0.95)
+    lips = np.clip(
+        skin * np.array([0.88, 0.66, 0.66]) + 0.03 * lips_z[0] * np.array([1, -0.6, -0.4]) + 0.02 * lips_z[1],
+        0.05,
+        0.95,
+    )
     length = _pos(hair_z[2], 0.55, -0.02)
     bald = _pos(hair_z[6], 0.6, -0.75) * (1 - length)
     beard_z = part["beard"]
     beard = _pos(beard_z[0], 0.6, -0.25) * (1 - min(length * 2, 1))
     garment = np.clip(0.38 + 0.25 * part["garment"], 0.04, 0.95)
     bg = part["background"]
-    wall = np.clip(np.stack([0.52 + 0.2 * bg[0] + 0.07 * bg[1:4], 0.52 + 0.2 * bg[4] + 0.07 * bg[5:8]]), 0.03, 0.98)
+    wall = np.clip(
+        np.stack([0.52 + 0.2 * bg[0] + 0.07 * bg[1:4], 0.52 + 0.2 * bg[4] + 0.07 * bg[5:8]]), 0.03, 0.98
+    )
     return Person(
         shape=np.clip(part["shape"], -2.6, 2.6),
         expression=expression,
@@ -163,7 +179,8 @@ def decode(z: np.ndarray) -> Person:
         brow_density=float(np.clip(0.72 + 0.16 * brow_z[1], 0.25, 0.98)),
         brow_lift=(float(0.15 * np.clip(brow_z[2], -2, 2)),) * 2,
         brow_reach=float(np.clip(0.95 + 0.1 * brow_z[3], 0.7, 1.15)),
-        iris=_ramp(_EYE_TONES, float(ndtr(eye_z[0])) * (1 - 0.8 * tone)) * float(np.clip(1 + 0.15 * eye_z[1], 0.6, 1.4)),
+        iris=_ramp(_EYE_TONES, float(ndtr(eye_z[0])) * (1 - 0.8 * tone))
+        * float(np.clip(1 + 0.15 * eye_z[1], 0.6, 1.4)),
         gaze=(float(0.12 * np.clip(part["gaze"][0], -2, 2)), float(0.07 * np.clip(part["gaze"][1], -2, 2))),
         hair=hair,
         dye=None,
@@ -221,7 +238,9 @@ def normalise(z: np.ndarray) -> np.ndarray:
     return (z / np.sqrt(np.mean(z**2))).astype(np.float32)
 
 
-def random_marks(rng: np.random.Generator, kit_mean: np.ndarray, front: np.ndarray, count: int) -> tuple[Mark, ...]:
+def random_marks(
+    rng: np.random.Generator, kit_mean: np.ndarray, front: np.ndarray, count: int
+) -> tuple[Mark, ...]:
     """Moles and scars at random places of the front of the face.
 
     Args:

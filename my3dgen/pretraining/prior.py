@@ -31,7 +31,9 @@ class PriorOptions:
     batch_render: int = 2  # views a step through rendering
     lr: float = 0.008  # Adam, first stage; decays as a cosine to a fiftieth
     lr_render: float = 0.002  # the same, second stage
-    mapping_lr: float = 15.0  # the mapping's learning rate is this many times larger (its layers have lr_mul 0.01)
+    mapping_lr: float = (
+        80.0  # the mapping's learning rate is this many times larger (its layers have lr_mul 0.01)
+    )
     density_scale: float = 8.0  # raw density a unit of occupancy logit
     ema: float = 0.998  # decay of the averaged weights, which are what is saved
     seed: int = 0
@@ -55,7 +57,9 @@ class Trainer:
         mapping = list(self.generator.backbone.mapping.parameters())
         rest = [p for n, p in self.generator.named_parameters() if ".mapping." not in n]
         self.optimiser = torch.optim.Adam(
-            [{"params": rest, "scale": 1.0}, {"params": mapping, "scale": options.mapping_lr}], lr=options.lr, betas=(0.9, 0.99)
+            [{"params": rest, "scale": 1.0}, {"params": mapping, "scale": options.mapping_lr}],
+            lr=options.lr,
+            betas=(0.9, 0.99),
         )
         self.step, self.spent, self.stage = 0, 0.0, 0
         self.out = Path(options.out)
@@ -119,12 +123,19 @@ class Trainer:
         planes = self.generator.planes(ws, noise_mode="none")
         out = self.generator.synthesis(ws, batch.camera, planes=planes, noise_mode="none")
         small = F.interpolate(batch.image, size=out["image_raw"].shape[-2:], mode="area")
-        weight = 1 + 2.0 * F.interpolate((batch.part != 6)[:, None].float(), size=small.shape[-2:], mode="area")
+        weight = 1 + 2.0 * F.interpolate(
+            (batch.part != 6)[:, None].float(), size=small.shape[-2:], mode="area"
+        )
         raw = ((out["image_raw"] - small).abs() * weight).mean()
         mask = 1 + 2.0 * (batch.part != 6)[:, None].float()
         fine = ((out["image"] - batch.image).abs() * mask).mean()
         points = self.point_loss(batch, planes)
-        return {"raw": raw, "image": fine, "edges": 2.0 * edge_loss(out["image"], batch.image, mask), **{k: 0.5 * v for k, v in points.items()}}
+        return {
+            "raw": raw,
+            "image": fine,
+            "edges": 2.0 * edge_loss(out["image"], batch.image, mask),
+            **{k: 0.5 * v for k, v in points.items()},
+        }
 
     # -- loop
 
@@ -147,13 +158,19 @@ class Trainer:
         o, last, totals, saved = self.o, time.monotonic(), {}, time.monotonic()
         while self.spent < budget:
             share = self.spent / budget
-            rate = (o.lr, o.lr_render)[stage] * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share))) * min(1, (self.step + 1) / 50)
+            rate = (
+                (o.lr, o.lr_render)[stage]
+                * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share)))
+                * min(1, (self.step + 1) / 50)
+            )
             for group in self.optimiser.param_groups:
                 group["lr"] = float(rate) * group["scale"]
             batch = shards.batch(self.rng, (o.batch, o.batch_render)[stage], (o.views, 1)[stage])
             if stage == 0:
                 with torch.autocast("cpu", torch.bfloat16, enabled=o.half):
-                    planes = self.generator.planes(self.generator.mapping(batch.z[:: o.views], None), noise_mode="none")
+                    planes = self.generator.planes(
+                        self.generator.mapping(batch.z[:: o.views], None), noise_mode="none"
+                    )
                 losses = self.point_loss(batch, planes.float())
             else:
                 losses = self.render_loss(batch)
@@ -182,7 +199,9 @@ class Trainer:
     def _average(self) -> None:
         decay = min(self.o.ema, (1 + self.step) / (10 + self.step))
         for name, value in self.generator.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.average[name].copy_(value)
+            self.average[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.average[
+                name
+            ].copy_(value)
 
 
 def edge_loss(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -190,3 +209,17 @@ def edge_loss(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Ten
     dx = ((a[..., 1:] - a[..., :-1]) - (b[..., 1:] - b[..., :-1])).abs() * mask[..., 1:]
     dy = ((a[..., 1:, :] - a[..., :-1, :]) - (b[..., 1:, :] - b[..., :-1, :])).abs() * mask[..., 1:, :]
     return dx.mean() + dy.mean()
+
+
+def export(checkpoint: Path, out: str) -> dict[str, int]:
+    """Write the averaged weights as a prior file in fp16, with w_avg measured anew. Returns steps and bytes."""
+    from my3dgen.priors.files import save_prior
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    generator = Generator(HEADS)
+    generator.load_state_dict(state["average"])
+    generator.eval().requires_grad_(False)
+    z = torch.randn(10_000, HEADS.z_dim, generator=torch.Generator().manual_seed(123))
+    generator.backbone.mapping.w_avg.copy_(generator.mapping(z, None)[:, 0].mean(0))
+    save_prior(out, generator, "heads", dtype="float16")
+    return {"step": int(state["progress"][0]), "bytes": Path(out).stat().st_size}

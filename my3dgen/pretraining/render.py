@@ -55,7 +55,9 @@ class Head:
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:
     """Eye centres, nose tip and mouth corners of 68 landmarks [68, D] -> [5, D], image-left first."""
-    return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
+    return np.stack(
+        [landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]]
+    )
 
 
 def crop_fit(points: np.ndarray) -> tuple[float, np.ndarray]:
@@ -103,7 +105,9 @@ def build(kit: FaceKit, person: Person) -> Head:
     maps = skinmaps.maps(kit.mean[kit.landmarks])
     outwards = np.zeros(len(vertices), np.float32)
     outwards[:skin_end] = hair.scalp_offset(canonical[:skin_end], person)
-    beard = skinmaps.look_up(maps[5] * min(person.beard * 1.3, 1), canonical[:skin_end]) * (canonical[:skin_end, 2] > 3)
+    beard = skinmaps.look_up(maps[5] * min(person.beard * 1.3, 1), canonical[:skin_end]) * (
+        canonical[:skin_end, 2] > 3
+    )
     outwards[:skin_end] += hair.beard_offset(beard, person)
     # the scalp grows away from the middle of the head, which keeps it free of folds
     centre = np.array([0, 4.0, 1.5], np.float32)
@@ -112,9 +116,13 @@ def build(kit: FaceKit, person: Person) -> Head:
     direction = np.where((inside > -0.5)[:, None], away, normals)
     vertices = vertices + direction * outwards[:, None]
 
-    size = (neutral[:skin_end].max(0) - neutral[:skin_end].min(0)) / (kit.mean[:skin_end].max(0) - kit.mean[:skin_end].min(0))
+    size = (neutral[:skin_end].max(0) - neutral[:skin_end].min(0)) / (
+        kit.mean[:skin_end].max(0) - kit.mean[:skin_end].min(0)
+    )
     c_vertices, c_canonical, c_faces = hair.curtain(person, size.astype(np.float32))
-    g_vertices, g_faces = hair.garment(-13.0, float(neutral[groups["head_and_neck"][0] : skin_end, 2].mean()) + 1.0)
+    g_vertices, g_faces = hair.garment(
+        -13.0, float(neutral[groups["head_and_neck"][0] : skin_end, 2].mean()) + 1.0
+    )
 
     rotation, _ = _frame(id(kit), five_points(kit.mean[kit.landmarks]).astype(float).tobytes())
     everything = np.concatenate([vertices, c_vertices, g_vertices]).astype(np.float64)
@@ -130,7 +138,10 @@ def build(kit: FaceKit, person: Person) -> Head:
     lit[eyes] = np.minimum(lit[eyes], 0.9 * lit[: groups["face"][1]].mean(0))
     parts = [(vertices, kit.faces, turned, lit, canonical, inside)]
     materials = [kit.material]
-    for v, f, canon, kind in ((c_vertices, c_faces, c_canonical, "hair"), (g_vertices, g_faces, g_vertices, "garment")):
+    for v, f, canon, kind in (
+        (c_vertices, c_faces, c_canonical, "hair"),
+        (g_vertices, g_faces, g_vertices, "garment"),
+    ):
         if not len(v):
             continue
         n = _grid_normals(v, f)
@@ -189,7 +200,9 @@ def _grid_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals * np.sign((normals * outwards * [1, 0, 1]).sum(1, keepdims=True) + 1e-9)
 
 
-def draw(kit: FaceKit, person: Person, head: Head, camera: np.ndarray, size: int = 256, supersample: int = 2) -> View:
+def draw(
+    kit: FaceKit, person: Person, head: Head, camera: np.ndarray, size: int = 256, supersample: int = 2
+) -> View:
     """Draw a head from a camera.
 
     Args:
@@ -230,4 +243,6 @@ def draw(kit: FaceKit, person: Person, head: Head, camera: np.ndarray, size: int
 def _project(points, pose, focal, cx, cy) -> np.ndarray:
     local = (points - pose[:3, 3]) @ pose[:3, :3]
     inverse = 1.0 / local[:, 2]
-    return np.stack([local[:, 0] * inverse * focal + cx, local[:, 1] * inverse * focal + cy, inverse], 1).astype(np.float32)
+    return np.stack(
+        [local[:, 0] * inverse * focal + cx, local[:, 1] * inverse * focal + cy, inverse], 1
+    ).astype(np.float32)

@@ -61,7 +61,11 @@ def _at(channel, x, y):
 @numba.njit(cache=True, fastmath=True)
 def _strands(a, b):
     """A strand-like pattern in about [0, 1]: fast across (a), slow along (b)."""
-    s = math.sin(9.0 * a + 1.7 * math.sin(0.8 * b)) + 0.7 * math.sin(17.3 * a - 1.1 * b) + 0.5 * math.sin(31.0 * a + 0.9 * b)
+    s = (
+        math.sin(9.0 * a + 1.7 * math.sin(0.8 * b))
+        + 0.7 * math.sin(17.3 * a - 1.1 * b)
+        + 0.5 * math.sin(31.0 * a + 0.9 * b)
+    )
     return 0.5 + 0.22 * s
 
 
@@ -97,7 +101,9 @@ def _skin(out, x, y, z, inside, maps, scalars, colours):
         for c in range(3):
             out[c] += (colours[1, c] * (0.92 + 0.08 * math.sin(9 * x)) - out[c]) * lips * 0.92
         # beard and moustache: hair colour by density with a grain
-        grain = 0.75 + 0.35 * math.sin(23.0 * x + 5 * math.sin(7.1 * y)) * math.sin(19.0 * y + 3 * math.sin(9.0 * x))
+        grain = 0.75 + 0.35 * math.sin(23.0 * x + 5 * math.sin(7.1 * y)) * math.sin(
+            19.0 * y + 3 * math.sin(9.0 * x)
+        )
         hairy = _clip(scalars[10] * _at(maps[5], x, y) * 1.25, 0, 1) * grain
         hairy = max(hairy, _clip(scalars[11] * _at(maps[6], x, y) * 1.2, 0, 1) * grain) * front
         hairy = _clip(hairy, 0, 0.96)
@@ -107,13 +113,23 @@ def _skin(out, x, y, z, inside, maps, scalars, colours):
         d, s = _at(maps[1], x, y - lift), _at(maps[2], x, y - lift)
         width = scalars[3] * (1.05 - 0.75 * s * s)
         stroke = 0.9 + 0.1 * math.sin(38 * abs(x) + 14 * (y - lift)) * math.sin(11 * x + 3)
-        brow = _soft(width - d, -0.12, 0.2) * scalars[4] * stroke * _soft(scalars[7] + 0.08 - s, 0.0, 0.18) * front
+        brow = (
+            _soft(width - d, -0.12, 0.2)
+            * scalars[4]
+            * stroke
+            * _soft(scalars[7] + 0.08 - s, 0.0, 0.18)
+            * front
+        )
         lash = _at(maps[3], x, y) * front
         for c in range(3):
             out[c] += (colours[2, c] - out[c]) * _clip(brow, 0, 1)
             out[c] *= 1 - 0.72 * lash
     # stubble of a shaved scalp and the soft hairline
-    ragged = 0.10 * math.sin(4.3 * x + 1.0) + 0.10 * math.sin(11.0 * x + 2 * y) * math.sin(5 * x) + 0.06 * math.sin(29 * x)
+    ragged = (
+        0.10 * math.sin(4.3 * x + 1.0)
+        + 0.10 * math.sin(11.0 * x + 2 * y) * math.sin(5 * x)
+        + 0.06 * math.sin(29 * x)
+    )
     hair = _soft(inside + ragged, -0.3, 0.5)
     if hair > 0:
         tint = np.empty(3, np.float32)
@@ -191,7 +207,11 @@ def shade(
                 hair = _skin(albedo, x, y, z, deep, maps, scalars, colours)
                 gloss = 0.05 + 0.05 * _at(maps[0], x, y)
                 for m in range(marks.shape[0]):
-                    ex, ey, ez = marks[m, 3] - marks[m, 0], marks[m, 4] - marks[m, 1], marks[m, 5] - marks[m, 2]
+                    ex, ey, ez = (
+                        marks[m, 3] - marks[m, 0],
+                        marks[m, 4] - marks[m, 1],
+                        marks[m, 5] - marks[m, 2],
+                    )
                     px, py, pz = x - marks[m, 0], y - marks[m, 1], z - marks[m, 2]
                     length = ex * ex + ey * ey + ez * ez
                     s = _clip((px * ex + py * ey + pz * ez) / max(length, 1e-6), 0, 1)

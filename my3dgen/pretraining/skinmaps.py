@@ -10,7 +10,19 @@ import numpy as np
 STEP = 0.05  # cm a cell
 X0, Y0 = -11.0, -13.0
 WIDTH, HEIGHT = 440, 560
-CHANNELS = ("lips", "brow_distance", "brow_along", "lash", "blush", "beard", "moustache", "under_eye", "wrinkle", "freckle", "mottle")
+CHANNELS = (
+    "lips",
+    "brow_distance",
+    "brow_along",
+    "lash",
+    "blush",
+    "beard",
+    "moustache",
+    "under_eye",
+    "wrinkle",
+    "freckle",
+    "mottle",
+)
 
 
 def _polyline_distance(points: np.ndarray, xy: np.ndarray):
@@ -65,16 +77,31 @@ def _maps(landmarks) -> np.ndarray:
     lash = np.exp(-((lid / (0.10 + 0.06 * lid_along)) ** 2))
     lower_lid = p[[42, 47, 46, 45]]
     lash = np.maximum(lash, 0.35 * np.exp(-((_polyline_distance(lower_lid, mirrored)[0] / 0.08) ** 2)))
-    blush = np.exp(-(((ax - 4.9) / 2.0) ** 2) - ((gy + 0.2) / 1.8) ** 2) + 0.7 * np.exp(-((ax / 1.3) ** 2) - ((gy - 0.4) / 1.2) ** 2)
+    blush = np.exp(-(((ax - 4.9) / 2.0) ** 2) - ((gy + 0.2) / 1.8) ** 2) + 0.7 * np.exp(
+        -((ax / 1.3) ** 2) - ((gy - 0.4) / 1.2) ** 2
+    )
 
     jaw = p[0:17]
     jaw_distance, _ = _polyline_distance(jaw, xy)
     below = _soft(np.interp(ax, [0, 2.5, 4.5, 6.3, 7.4], [-5.2, -4.6, -3.0, -0.8, 3.0]) - gy, -0.5, 0.9)
-    around = np.exp(-((np.maximum(_polyline_distance(np.array([[2.6, -1.6], [3.0, -3.4], [2.4, -5.2]]), mirrored)[0] - 0.5, 0) / 0.5) ** 2))
+    around = np.exp(
+        -(
+            (
+                np.maximum(
+                    _polyline_distance(np.array([[2.6, -1.6], [3.0, -3.4], [2.4, -5.2]]), mirrored)[0] - 0.5,
+                    0,
+                )
+                / 0.5
+            )
+            ** 2
+        )
+    )
     beard = np.maximum(below, around * _soft(-gy, 1.4, 3.0)) * _soft(gy, -12.5, -10)
     beard = np.maximum(beard, np.exp(-(np.maximum(jaw_distance - 1.3, 0) ** 2)) * _soft(1.5 - gy, 0, 2))
     beard *= 1 - _soft(_polygon_inside(p[48:60], xy), -0.25, 0.0)
-    moustache = np.exp(-((np.maximum(np.abs(gy + 1.95 + 0.07 * ax * ax * 0.9) - 0.3, 0) / 0.22) ** 2)) * _soft(3.1 - ax, 0, 0.8)
+    moustache = np.exp(
+        -((np.maximum(np.abs(gy + 1.95 + 0.07 * ax * ax * 0.9) - 0.3, 0) / 0.22) ** 2)
+    ) * _soft(3.1 - ax, 0, 0.8)
     moustache *= 1 - _soft(_polygon_inside(p[48:60], xy), -0.12, 0.05)
     soul_patch = np.exp(-((gx / 0.7) ** 2) - ((gy + 5.2) / 0.5) ** 2)
     moustache = np.maximum(moustache, 0.8 * soul_patch)
@@ -101,7 +128,19 @@ def _maps(landmarks) -> np.ndarray:
         n = cv2.GaussianBlur(rng.standard_normal((HEIGHT, WIDTH)).astype(np.float32), (0, 0), sigma)
         mottle += gain * n / n.std()
     mottle /= mottle.std()
-    out = [lips, brow_distance, brow_along, lash, blush, beard, moustache, under_eye, wrinkle, freckle, mottle]
+    out = [
+        lips,
+        brow_distance,
+        brow_along,
+        lash,
+        blush,
+        beard,
+        moustache,
+        under_eye,
+        wrinkle,
+        freckle,
+        mottle,
+    ]
     return np.ascontiguousarray(np.stack(out).astype(np.float32))
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from my3dgen.models.perceptual import POOL, TRAINED_AT, WIDTHS, Trunk
+from my3dgen.models.perceptual import POOL, WIDTHS, Trunk
 from my3dgen.pretraining.people import Z_DIM
 from my3dgen.pretraining.people_data import Shards
 
@@ -25,20 +25,23 @@ class TrunkOptions:
     data: str = "data/train"  # shards
     out: str = "assets"  # perceptual.safetensors goes here
     minutes: float = 12.0
-    batch: int = 32
+    batch: int = 24
+    pixels: int = 96  # side of the pictures in training
     lr: float = 1.5e-3
     seed: int = 0
 
 
 def augment(image: torch.Tensor, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shifted, scaled, recoloured, noisy pictures [B, 3, 128, 128] with the parts [B, 128, 128] moved along."""
+    """Shifted, scaled, recoloured, noisy pictures [B, 3, S, S] with the parts [B, S, S] moved along."""
     n = len(image)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = torch.empty(n).uniform_(0.94, 1.06)
     theta[:, :, 2] = torch.empty(n, 2).uniform_(-0.05, 0.05)
-    grid = F.affine_grid(theta, (n, 3, TRAINED_AT, TRAINED_AT), align_corners=False)
+    grid = F.affine_grid(theta, image.shape, align_corners=False)
     image = F.grid_sample(image, grid, align_corners=False, padding_mode="reflection")
-    part = F.grid_sample(part[:, None].float(), grid, mode="nearest", align_corners=False, padding_mode="reflection")[:, 0].long()
+    part = F.grid_sample(
+        part[:, None].float(), grid, mode="nearest", align_corners=False, padding_mode="reflection"
+    )[:, 0].long()
     wall = (part == 6)[:, None]
     other = F.avg_pool2d(image[torch.randperm(n)], 15, 1, 7)
     image = torch.where(wall & (torch.rand(n, 1, 1, 1) < 0.4), other, image)
@@ -60,13 +63,22 @@ def train(o: TrunkOptions) -> dict[str, float]:
     start, step, totals = time.monotonic(), 0, {}
     while (spent := (time.monotonic() - start) / 60) < o.minutes:
         for group in optimiser.param_groups:
-            group["lr"] = o.lr * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * spent / o.minutes)))
+            group["lr"] = (
+                o.lr
+                * min(1, (step + 1) / 100)
+                * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * spent / o.minutes)))
+            )
         batch = shards.batch(rng, o.batch)
-        image, part = augment(F.interpolate(batch.image, size=TRAINED_AT, mode="area"), batch.part[:, ::2, ::2])
-        features = trunk(image)
+        part = F.interpolate(batch.part[:, None].float(), size=o.pixels, mode="nearest")[:, 0]
+        image, part = augment(F.interpolate(batch.image, size=o.pixels, mode="area"), part)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = trunk(image.to(memory_format=torch.channels_last))
+        features = [f.float() for f in features]
         pooled = F.adaptive_avg_pool2d(features[-1], POOL).flatten(1)
         truth = torch.cat([batch.z, 4 * batch.camera[:, :12]], 1)
-        stack = torch.cat([F.interpolate(f, size=features[1].shape[-2:], mode="bilinear") for f in features[1:4]], 1)
+        stack = torch.cat(
+            [F.interpolate(f, size=features[1].shape[-2:], mode="bilinear") for f in features[1:4]], 1
+        )
         losses = {
             "z": F.mse_loss(read(pooled), truth),
             "parts": 0.5 * F.cross_entropy(parts(stack), part[:, ::2, ::2]),
@@ -82,5 +94,8 @@ def train(o: TrunkOptions) -> dict[str, float]:
             print(json.dumps({"step": step, "minutes": round(spent, 2), **last}), flush=True)
             totals = {}
             shards.refresh()
-    save_file({k: v.half().contiguous() for k, v in trunk.state_dict().items()}, Path(o.out) / "perceptual.safetensors")
+    save_file(
+        {k: v.half().contiguous() for k, v in trunk.state_dict().items()},
+        Path(o.out) / "perceptual.safetensors",
+    )
     return {"steps": step, **last}

@@ -110,7 +110,8 @@ def _find(name: str) -> Path:
         raise My3DGenError(f"{name[:200]} is not a file; give the path of a prior (.pkl or .safetensors).")
     if path.suffix.lower() not in (".pkl", ".safetensors"):
         raise My3DGenError(
-            f"{name[:200]} is neither a .pkl nor a .safetensors file; expected an official snapshot or a prior of ours."
+            f"{name[:200]} is neither a .pkl nor a .safetensors file; "
+            "expected an official snapshot or a prior of ours."
         )
     return path
 
@@ -141,7 +142,7 @@ def _default(device: torch.device) -> str:
     if device.type == "cuda" and _cached("ffhq"):
         return "ffhq"
     log.warning(
-        "No prior was named: using 'heads', our small one trained on synthetic people. 'ffhq' suits real selfies better; "
-        "it needs NVIDIA's file and preferably a GPU."
+        "No prior was named: using 'heads', our small one trained on synthetic people. 'ffhq' suits real "
+        "selfies better; it needs NVIDIA's file and preferably a GPU."
     )
     return "heads"

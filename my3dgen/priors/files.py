@@ -39,16 +39,16 @@ def build(config: GeneratorConfig, state: Mapping[str, Tensor], source: str) -> 
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise My3DGenError(
-            f"{source} does not hold the generator it describes: {len(missing)} tensors are missing and {len(unknown)} "
-            f"unknown (for example {(missing or unknown)[0][:120]!r}); get the file again."
+            f"{source} does not hold the generator it describes: {len(missing)} tensors are missing and "
+            f"{len(unknown)} unknown (for example {(missing or unknown)[0][:120]!r}); get the file again."
         )
     ready = {}
     for name, shape in expected.items():
         tensor = state[name]
         if tuple(tensor.shape) != shape:
             raise My3DGenError(
-                f"{source} does not hold the generator it describes: {name} has shape {tuple(tensor.shape)}, expected "
-                f"{shape}; get the file again."
+                f"{source} does not hold the generator it describes: {name} has shape {tuple(tensor.shape)}, "
+                f"expected {shape}; get the file again."
             )
         ready[name] = tensor.to(torch.float32).contiguous()
         if not torch.isfinite(ready[name]).all():
@@ -102,7 +102,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
 
 
 def load_prior_file(path: Path) -> tuple[Generator, str]:
-    """Read our format: the generator and the name it was given. `My3DGenError` where the file is not one of ours."""
+    """Read our format: the generator and its name. `My3DGenError` where the file is not one of ours."""
     if path.stat().st_size > MAX_BYTES:
         raise My3DGenError(f"{path} has {path.stat().st_size} bytes, more than any prior; it is not one.")
     try:
@@ -111,8 +111,8 @@ def load_prior_file(path: Path) -> tuple[Generator, str]:
             if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
                 raise My3DGenError(
                     f"{path} is a {metadata.get('format', 'plain')[:40]!r} file (version "
-                    f"{metadata.get('version', 'none')[:10]!r}); expected a {FORMAT!r} file of version {VERSION}, as "
-                    "`python -m my3dgen convert` writes."
+                    f"{metadata.get('version', 'none')[:10]!r}); expected a {FORMAT!r} file of version "
+                    f"{VERSION}, as `python -m my3dgen convert` writes."
                 )
             config = GeneratorConfig.from_dict(json.loads(metadata.get("config", "null")))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -93,7 +93,7 @@ def _walk(module: pickles.Stub, path: tuple[str, ...], contents: _Contents, dept
 
 
 def _merge_updates(contents: _Contents) -> None:
-    """Work My3DGen's low-rank pairs into the weights they belong to, where that was not done before saving."""
+    """Work My3DGen's low-rank pairs into their weights, where that was not done before saving."""
     tensors = contents.tensors
     for name in [name for name in tensors if name.endswith(".lora_A")]:
         layer = name.removesuffix(".lora_A")

@@ -75,14 +75,13 @@ def load(path: Path) -> Any:
             return _Reader(file).load()
     except My3DGenError:
         raise
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything; none of it is for the
-    user
+    except Exception as error:  # a damaged pickle can raise anything
         what = f"{type(error).__name__}: {str(error)[:150]}"
         raise My3DGenError(f"{path} cannot be read as a snapshot ({what}); get the file again.") from error
 
 
 def _check_memo(file: io.BufferedReader) -> None:
-    """The memo table is an array as long as the largest index used, so that index must be checked beforehand."""
+    """The memo table is an array as long as the largest index used, so that index is checked beforehand."""
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > MAX_MEMO:
             raise ValueError("the memo table would be too large")
@@ -112,7 +111,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _persistent_object(meta: Any) -> Stub:
-    """Official networks: only the name and the state are kept; the source text beside them is never looked at."""
+    """Official networks: only name and state are kept; the source text beside them is never looked at."""
     stub = type("Stub", (Stub,), {"class_name": str(meta["class_name"])})()
     stub.__setstate__(meta["state"])
     return stub

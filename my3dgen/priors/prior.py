@@ -66,7 +66,7 @@ class Prior:
 
     @property
     def w_avg(self) -> Tensor:
-        """Mean of 10,000 mapped latents seen from the front, [w_dim]; the start of projections (method.md 4)."""
+        """Mean of 10,000 latents mapped at the frontal camera, [w_dim]: where projections start."""
         if self._statistics.w_avg is None:
             self._measure()
         return self._statistics.w_avg
@@ -105,7 +105,7 @@ class Prior:
         return Prior(base.name, base.sha256, generator, adapter, base, base._statistics)
 
     def rows(self, adapters: Sequence[Adapter | None]) -> Generator:
-        """A generator for batches in which row i is adapters[i]'s person (None: nobody's), as `lora.rows_view`."""
+        """A generator for batches of which row i is adapters[i]'s (None: nobody), see `lora.rows_view`."""
         base = self.base or self
         rows = []
         for adapter in adapters:
@@ -122,8 +122,9 @@ class Prior:
     def _require_match(self, adapter: Adapter) -> None:
         if adapter.prior_sha256 != self.sha256:
             raise My3DGenError(
-                f"The adapter was made for the prior {adapter.prior_name!r} ({adapter.prior_sha256[:12]}), this is "
-                f"{self.name!r} ({self.sha256[:12]}). Load the prior it was made for, or personalize this one."
+                f"The adapter was made for the prior {adapter.prior_name!r} ({adapter.prior_sha256[:12]}), "
+                f"this is {self.name!r} ({self.sha256[:12]}). Load the prior it was made for, or personalize "
+                "this one."
             )
 
     @torch.no_grad()
@@ -161,7 +162,8 @@ class Prior:
             or not len(value)
         ):
             raise My3DGenError(
-                f"{name} has shape {tuple(value.shape)}; the prior {self.name!r} expects {list(shape)} or a batch of such."
+                f"{name} has shape {tuple(value.shape)}; the prior {self.name!r} expects {list(shape)} "
+                "or a batch of such."
             )
         single = value.ndim == len(shape)
         return (value.unsqueeze(0) if single else value), single

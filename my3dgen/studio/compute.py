@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from my3dgen.progress import Progress, ProgressCallback
-from my3dgen.studio import stream
+from my3dgen.studio import priors, stream
 from my3dgen.studio.gpu import on_gpu
 
 KEPT_MODELS = 8  # personalized priors kept ready in this process
@@ -28,7 +28,7 @@ _lock = threading.RLock()
 class FitOptions:
     """What a visitor can choose about a personalization."""
 
-    prior: str  # name in the catalogue
+    prior: str  # name of an offered prior
     rank: int = 1  # rank of the low-rank pairs
     steps: int | None = None  # tuning steps; None = the prior's own default
     seed: int = 0  # of everything random in tuning
@@ -52,7 +52,7 @@ def prior(name: str) -> Any:
         if name not in _priors:
             import my3dgen
 
-            _priors[name] = my3dgen.load_prior(name)
+            _priors[name] = my3dgen.load_prior(priors.source(name))
         return _priors[name]
 
 
@@ -83,35 +83,30 @@ def prepare(photos: Sequence[str | bytes], progress: ProgressCallback | None = N
 
 
 def compare_people(faces: list[Any]) -> list[Any]:
-    """Warn where one photo seems to show someone else than the rest (prepare compares only what it is given)."""
+    """Warn where one photo seems to show someone else than the rest (prepare compares only what it gets)."""
+    import torch
+
     from my3dgen.errors import My3DGenError
+    from my3dgen.faces import quality
+    from my3dgen.models.identity import load_identity
 
     usable = [index for index, face in enumerate(faces) if face.refused is None]
     try:
-        import torch
-
-        from my3dgen.faces import quality
-        from my3dgen.models.identity import load_identity
-
         network = load_identity("loss")
-        with torch.no_grad():
-            vectors = [network.embed(_pixels([faces[index]]))[0].numpy() for index in usable]
-    except My3DGenError:  # no identity network installed: nothing to compare by
+    except My3DGenError:  # not installed: nothing to compare by
         return faces
+    with torch.no_grad():
+        crops = (torch.from_numpy(faces[index].image).permute(2, 0, 1)[None] for index in usable)
+        vectors = [network.embed(crop.float() / 127.5 - 1)[0].numpy() for crop in crops]
     faces = list(faces)
-    for which, likeness, usual in quality.strangers(np.array(vectors)):
+    for which, same, usual in quality.strangers(np.array(vectors)):
         face = faces[usable[which]]
         if not any("different person" in warning for warning in face.warnings):
-            sentence = f"This may be a different person (likeness {likeness:.2f}, usual {usual:.2f})."
+            sentence = (
+                f"This may be a different person (likeness to the others {same:.2f}, usual {usual:.2f})."
+            )
             faces[usable[which]] = replace(face, warnings=(*face.warnings, sentence))
     return faces
-
-
-def _pixels(faces: list[Any]) -> Any:
-    """Crops as float [N, 3, 512, 512] in [-1, 1]."""
-    import torch
-
-    return torch.from_numpy(np.stack([face.image for face in faces])).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @on_gpu(60)
@@ -137,53 +132,34 @@ def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: P
         return not stopped
 
     base, seconds, began = prior(options.prior), {"project": 0.0, "personalize": 0.0}, time.monotonic()
+    faces = my3dgen.with_mirrors(faces)
     if anchors is None:
         anchors = my3dgen.project(base, faces, progress=watch)
         seconds["project"] = time.monotonic() - began
     if stopped:
         return Fit(anchors, None, seconds, {}, True)
     began = time.monotonic()
-    adapter = my3dgen.personalize(
-        base, faces, anchors, rank=options.rank, progress=watch, options=_tune_options(options)
-    )
+    tuning = replace(my3dgen.TuneOptions.for_prior(base), seed=options.seed, symmetry=options.symmetry)
+    if options.steps:
+        tuning = replace(tuning, steps=options.steps)
+    adapter = my3dgen.personalize(base, faces, anchors, rank=options.rank, progress=watch, options=tuning)
     seconds["personalize"] = time.monotonic() - began
-    identity = _identity(base, personalized(options.prior, adapter), faces, anchors)
+    identity = likeness(base, personalized(options.prior, adapter), faces, anchors)
     return Fit(anchors, adapter, seconds, identity, stopped)
 
 
-def _tune_options(options: FitOptions) -> Any:
-    from my3dgen.personal.tune import TuneOptions
-
-    chosen = {"steps": options.steps} if options.steps else {}
-    return TuneOptions(seed=options.seed, symmetry=options.symmetry, **chosen)
-
-
-def _identity(base: Any, mine: Any, faces: list[Any], anchors: Any) -> dict[str, float]:
+def likeness(base: Any, mine: Any, faces: list[Any], anchors: Any) -> dict[str, float]:
     """How much each photo's reconstruction looks like the person's other photos, before and after."""
-    import torch
+    from my3dgen.evaluation.reconstruction import to_other_photos
 
-    from my3dgen.models.identity import load_identity
-
-    network = load_identity("metrics")
-    with torch.no_grad():
-        photos = network.embed(_pixels(faces))
-        scores = {"photos": _to_others(photos, photos)} if len(faces) > 1 else {}
-        for name, model in (("pretrained", base), ("personalized", mine)):
-            renders = [
-                model.render(w, c).float().cpu().clamp(-1, 1)
-                for w, c in zip(anchors.ws, anchors.cameras, strict=True)
-            ]
-            scores[name] = _to_others(torch.cat([network.embed(image[None]) for image in renders]), photos)
-    return scores
+    return to_other_photos(base, mine, faces, anchors)
 
 
-def _to_others(vectors: Any, photos: Any) -> float:
-    """Mean similarity of picture i [N, 512] to every photo but the i-th (to it, where there is only one)."""
-    similarity = vectors @ photos.T
-    count = len(photos)
-    if count == 1:
-        return float(similarity.mean())
-    return float((similarity.sum() - similarity.diagonal().sum()) / (count * (count - 1)))
+def networks() -> dict[str, str]:
+    """Names of the networks behind the figures."""
+    from my3dgen.evaluation.metrics import networks
+
+    return networks()
 
 
 @on_gpu(60)

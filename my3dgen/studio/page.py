@@ -66,4 +66,5 @@ class Page:
         for function, outputs in self.loads:
             load(function, None, outputs, show_progress="hidden", **LIGHT, **PRIVATE)
         for event in self.changes:
-            event.then(refresh, None, components, **options)
+            event.success(refresh, None, components, **options)
+            event.failure(refresh, None, components, **options)

@@ -64,7 +64,7 @@ def _card(photo: Photo) -> str:
         state, verdict, notes = "bad", "Refused", [face.refused]
         picture = face.thumbnail if face.thumbnail is not None else face.image
     else:
-        state, verdict = ("warn", "Usable, but") if face.warnings else ("good", "Good")
+        state, verdict = ("warn", "Usable") if face.warnings else ("good", "Good")
         notes, picture = list(face.warnings), face.image
     image = (
         f'<img src="{data_uri(picture, side=224)}" alt="{name}" width="224" height="224">'

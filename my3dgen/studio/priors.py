@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from my3dgen.errors import My3DGenError
+
+OWN = "own"  # what the page calls a file that the server's owner named in MY3DGEN_PRIOR
 
 
 @dataclass(frozen=True)
 class Offer:
     """One prior a visitor can choose."""
 
-    name: str  # as the catalogue (or MY3DGEN_PRIOR) names it
+    name: str  # as the catalogue names it, or OWN
     title: str
     about: str  # one or two sentences
 
@@ -29,31 +30,47 @@ OFFERS = (
     Offer(
         "ffhq",
         "ffhq (NVIDIA)",
-        "EG3D's prior for real photos of people. Downloaded on first use; NVIDIA's non-commercial licence "
-        "applies.",
+        "EG3D's prior for real photos of people. It needs NVIDIA's file and preferably a GPU; NVIDIA's "
+        "non-commercial licence applies.",
     ),
     Offer(
         "cats",
         "cats (NVIDIA)",
-        "EG3D's prior for cats. Downloaded on first use; NVIDIA's non-commercial licence applies.",
+        "EG3D's prior for cats. It needs NVIDIA's file and preferably a GPU; NVIDIA's non-commercial "
+        "licence applies.",
     ),
 )
 
 
 def offered() -> list[Offer]:
-    """The catalogue's priors, and the one the person who runs this server chose by MY3DGEN_PRIOR."""
-    chosen = os.environ.get("MY3DGEN_PRIOR", "")
-    if chosen and chosen not in [offer.name for offer in OFFERS]:
-        own = Offer(chosen, Path(chosen).stem, "A prior of this server's owner.")
-        return [own, *OFFERS]
+    """The catalogue's priors, and the one the server's owner chose."""
+    if _own_file():
+        return [Offer(OWN, "this server's own", "A prior chosen by this server's owner."), *OFFERS]
     return list(OFFERS)
+
+
+def _own_file() -> str:
+    chosen = os.environ.get("MY3DGEN_PRIOR", "")
+    return "" if chosen in [offer.name for offer in OFFERS] else chosen
 
 
 def default() -> str:
     """The prior that is used where nobody chose."""
-    from my3dgen.priors.catalogue import default_prior
+    if chosen := os.environ.get("MY3DGEN_PRIOR", ""):
+        return OWN if _own_file() else chosen
+    import torch
 
-    return default_prior()
+    return "ffhq" if torch.cuda.is_available() and installed("ffhq") else "heads"
+
+
+def installed(name: str) -> bool:
+    """Whether a prior's file is on this computer (a release: as published, or converted)."""
+    from my3dgen.priors import catalogue
+
+    if name not in catalogue.RELEASES:
+        return True
+    names = (f"{name}.safetensors", catalogue.RELEASES[name].official_file)
+    return any((catalogue.cache_folder() / file).is_file() for file in names)
 
 
 def checked(name: Any) -> str:
@@ -62,10 +79,26 @@ def checked(name: Any) -> str:
         return default()
     names = [offer.name for offer in offered()]
     if name not in names:
-        raise My3DGenError(
-            f"There is no prior called {str(name)[:40]!r} here; choose one of: {', '.join(names)}."
-        )
+        choices = ", ".join(names)
+        raise My3DGenError(f"There is no prior called {str(name)[:40]!r} here; choose one of: {choices}.")
     return name
+
+
+def of_adapter(prior_name: str) -> str:
+    """Which offered prior an adapter asks for. The name is the file's word: it only chooses from the list."""
+    if prior_name in [offer.name for offer in OFFERS]:
+        return prior_name
+    if _own_file():
+        return OWN
+    raise My3DGenError(
+        f"The adapter was made for a prior called {prior_name[:40]!r}, which this server does not have; "
+        "use one that was made for heads, ffhq or cats."
+    )
+
+
+def source(name: str) -> str:
+    """What `my3dgen.load_prior` takes for an offered prior."""
+    return _own_file() if name == OWN else name
 
 
 def about(name: str) -> Offer:

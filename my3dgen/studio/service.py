@@ -204,6 +204,7 @@ def fit_label(options: FitOptions, person: str | None, photos: int, stopped: boo
 def load_adapter(session: Session, path: str) -> Model:
     """Add an adapter file to the session's models and choose it."""
     adapter, prior = _read_adapter(session, path)
+    compute.personalized(prior, adapter)  # does it fit that prior? Better said now than at the first task
     with session.lock:
         uploaded = sum(not model.key for model in session.models.values())
     label = f"{prior} · rank {adapter.rank} · uploaded file" + (f" {uploaded + 1}" if uploaded else "")
@@ -232,8 +233,7 @@ def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
 
     REGISTRY.owns_uploads(session, [path])
     adapter = my3dgen.load_adapter(path)
-    # The name comes from the file: it may only choose from the catalogue, never be a path.
-    return adapter, priors.checked(adapter.prior_name)
+    return adapter, priors.of_adapter(adapter.prior_name)
 
 
 def _keep(

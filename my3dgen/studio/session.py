@@ -72,6 +72,8 @@ class Session:
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     uploads: set[str] = field(default_factory=set)  # files the visitor sent
     running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
+    waiting: int = 0  # photos that were dropped before the consent box was ticked
+    shown: tuple[Any, ...] | None = None  # photo cards the page shows already (they are large)
     used: float = field(default_factory=time.monotonic)
     deleted: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)

@@ -59,9 +59,11 @@ def build(page: Page) -> None:
         **options,
     )
     page.changed_by(fitting)
+    fitting.failure(_idle, None, panel, queue=False, **options)
     stop.click(_stop, None, stop, **LIGHT, **options)
     page.changed_by(chooser.input(_choose, chooser, None, **LIGHT, **options))
-    page.changed_by(upload.upload(_upload, upload, [need, upload], **RENDER, **options))
+    loading = page.changed_by(upload.upload(_upload, upload, upload, **RENDER, **options))
+    loading.failure(lambda: None, None, upload, queue=False, **options)
     page.go(onwards, "look")
     page.follow(
         start, lambda session: gr.update(interactive=bool(session.accepted()) and not session.running)
@@ -73,7 +75,11 @@ def build(page: Page) -> None:
     page.follow(chooser, _chooser)
     page.follow(download, _download)
     page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
-    page.on_load(_prior_note, prior_note)
+    page.on_load(_priors, [prior_note, prior])
+
+
+def _title(offer: priors.Offer) -> str:
+    return offer.title if priors.installed(offer.name) else f"{offer.title}, not installed here"
 
 
 def _idle() -> str:
@@ -81,9 +87,11 @@ def _idle() -> str:
 
 
 @guarded
-def _prior_note() -> str:
+def _priors() -> Any:
+    """Which prior is the default here, and which are installed (asked late: it takes torch)."""
     offer = priors.about(priors.default())
-    return panels.hint(f"Default prior here: {offer.title}. {offer.about}")
+    choices = [(f"default ({offer.title})", ""), *((_title(each), each.name) for each in priors.offered())]
+    return panels.hint(f"Prior: {offer.title}. {offer.about}"), gr.update(choices=choices)
 
 
 def _need(session: Session) -> Any:
@@ -91,9 +99,7 @@ def _need(session: Session) -> Any:
         return gr.skip()
     usable = len(session.accepted())
     if usable == 0:
-        return panels.hint(
-            service.NO_PHOTOS if not session.models else "A model is loaded: go and look around."
-        )
+        return panels.hint("A model is loaded: go and look around." if session.models else service.NO_PHOTOS)
     return panels.hint(f"Ready: {usable} photo{'s' if usable > 1 else ''} of one person.", "good")
 
 
@@ -165,6 +171,6 @@ def _choose(model_id: str, request: gr.Request) -> None:
 
 
 @guarded
-def _upload(path: str, request: gr.Request) -> Any:
-    model = service.load_adapter(session_of(request), path)
-    return panels.hint(f"Loaded: {model.label}.", "good"), None
+def _upload(path: str, request: gr.Request) -> None:
+    """Load an adapter file; the upload box is empty again for the next one."""
+    service.load_adapter(session_of(request), path)

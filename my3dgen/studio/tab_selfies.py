@@ -16,6 +16,7 @@ from my3dgen.studio.session import Session
 
 INTRO = "Add 5 to 50 photos of one person: each is cropped and judged at once, about a second a photo."
 CONSENT = "I am the person in these photos, or that person agreed to this."
+START = "Tick the box and add photos, or pick an example person."
 PRIVACY = (
     "Photos stay on this server, are used for nothing else, and are deleted an hour after you leave, "
     "or at once with the button at the bottom of the page."
@@ -44,9 +45,7 @@ def build(page: Page) -> None:
                 apply_default_css=False,
                 elem_id="examples",
             )
-    status = gr.HTML(
-        panels.hint("Tick the box and add photos, or pick an example person."), elem_id="selfies-status"
-    )
+    status = gr.HTML(panels.hint(START), elem_id="selfies-status")
     cards = gr.HTML(
         panels.photo_cards([]), js_on_load=panels.PRESSES, apply_default_css=False, elem_id="photo-cards"
     )
@@ -54,41 +53,52 @@ def build(page: Page) -> None:
 
     # "multiple": photos dropped while others are being read are read too.
     options = {"show_progress": "hidden", "trigger_mode": "multiple", **RENDER, **PRIVATE}
-    reading = [drop.upload(_read, [drop, consent], [status, drop], **options)]
+    changed = (drop.upload, drop.delete, drop.clear, consent.input)
+    reading = [event(_read, [drop, consent], [status, drop], **options) for event in changed]
     reading += [taking.snap(_snap, consent, status, **options)]
-    reading += [consent.input(_read, [drop, consent], [status, drop], **options)]
-    reading += [people.pick(_pick, None, status, **options), cards.remove(_remove, None, status, **options)]
+    reading += [people.pick(_pick, None, status, **options), cards.remove(_remove, None, None, **options)]
     for event in reading:
         page.changed_by(event)
     page.go(onwards, "personalize")
-    page.follow(cards, lambda session: panels.photo_cards(session.photos))
+    page.follow(cards, _cards)
     page.follow(people, lambda session: panels.people(examples.listed(), session.example))
     page.follow(status, _status)
+    page.follow(drop, lambda session: gr.skip() if session.filled or session.waiting else None)
     page.follow(onwards, lambda session: gr.update(interactive=bool(session.accepted())))
 
 
-def _status(session: Session) -> Any:
-    usable, refused = len(session.accepted()), len(session.photos) - len(session.accepted())
-    if not session.photos:
+def _cards(session: Session) -> Any:
+    cards = tuple((photo.id, photo.face.warnings) for photo in session.photos)
+    if cards == session.shown:
         return gr.skip()
-    counts = f"{usable} of {len(session.photos)} photos are usable" + (
-        "." if refused == 0 else f", {refused} refused."
+    session.shown = cards
+    return panels.photo_cards(session.photos)
+
+
+def _status(session: Session) -> str:
+    if session.waiting:
+        count = f"{session.waiting} photo{'s are' if session.waiting > 1 else ' is'}"
+        return panels.hint(f"{count} waiting: tick the consent box and reading starts.", "bad")
+    if not session.photos:
+        return panels.hint(START)
+    usable, refused = len(session.accepted()), len(session.photos) - len(session.accepted())
+    sentences = (
+        [f"{refused} of {len(session.photos)} photos are refused: the card says why."] if refused else []
     )
-    text = " ".join([counts, *service.photos_notes(session)])
+    sentences += service.photos_notes(session) or [f"{usable} usable photos: a good set."]
+    text = " ".join(sentences)
     return panels.hint(text, "good" if usable else "bad")
 
 
 @guarded
 def _read(photos: list[str] | None, consent: bool, request: gr.Request) -> Iterator[Any]:
-    """Photos were dropped, or the box was ticked: read what is there. Without consent it waits."""
+    """Photos were dropped (or taken back), or the box was ticked: read what is there, given consent."""
     session = session_of(request)
-    if not photos:
-        yield gr.skip(), gr.skip()
-        return
-    if not consent:
+    session.waiting = 0 if consent else len(photos or [])
+    if session.waiting:
         service.REGISTRY.owns_uploads(session, photos)
-        count = f"{len(photos)} photo{'s are' if len(photos) > 1 else ' is'}"
-        yield panels.hint(f"{count} waiting: tick the consent box and reading starts.", "bad"), gr.skip()
+    if session.waiting or not photos:
+        yield gr.skip(), gr.skip()
         return
     for status in _reading(lambda progress: service.add_photos(session, photos, True, progress=progress)):
         yield status, gr.skip()
@@ -100,7 +110,6 @@ def _snap(consent: bool, event: gr.EventData, request: gr.Request) -> Iterator[A
     """The camera took one."""
     session, photo = session_of(request), taken(event)
     yield from _reading(lambda progress: service.add_photos(session, [photo], consent, progress=progress))
-    yield gr.skip()
 
 
 def _reading(work: Callable[[ProgressCallback], Any]) -> Iterator[str]:
@@ -115,13 +124,11 @@ def _reading(work: Callable[[ProgressCallback], Any]) -> Iterator[str]:
 def _pick(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
     """An example person."""
     session, name = session_of(request), event._data.get("id")
+    session.waiting = 0
     yield from _reading(lambda progress: service.load_example(session, name, progress))
-    yield gr.skip()
 
 
 @guarded
-def _remove(event: gr.EventData, request: gr.Request) -> Any:
+def _remove(event: gr.EventData, request: gr.Request) -> None:
     """One photo out."""
-    session = session_of(request)
-    service.remove_photo(session, event._data.get("id"))
-    return gr.skip() if session.photos else panels.hint("All photos are removed; add others.")
+    service.remove_photo(session_of(request), event._data.get("id"))

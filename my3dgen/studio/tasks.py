@@ -47,8 +47,8 @@ GRID = ViewGrid()
 
 
 def views(session: Session, model: Model, anchor: int, encode: Callable[[np.ndarray], str]) -> Iterator[dict]:
-    """The viewer's value, growing: {"key", "yaws", "pitches", "limit", "total", "pretrained": {"row_column": uri},
-    "personalized": {the same}}. `encode` makes a URI of uint8 [H, W, 3]."""
+    """The viewer's value, growing: {"key", "yaws", "pitches", "limit", "total", "pretrained":
+    {"row_column": uri}, "personalized": {the same}}. `encode` makes a URI of uint8 [H, W, 3]."""
     anchor = whole("anchor", anchor, 0, len(model.adapter.anchors.ws) - 1)
     key = f"{model.id}/{anchor}"
     if key in session.views:
@@ -118,7 +118,7 @@ def invert(
 def comparison_report(comparison: Any, prior: str) -> dict[str, Any]:
     """The JSON of a task."""
     sides = {side: getattr(comparison, side) for side in ("pretrained", "personalized")}
-    return {"prior": prior} | {
+    return {"prior": prior, "networks": compute.networks()} | {
         side: {name: round(float(value), 4) for name, value in result.figures.items()}
         for side, result in sides.items()
     }

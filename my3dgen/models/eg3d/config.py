@@ -123,8 +123,8 @@ class GeneratorConfig:
         unknown = sorted(set(values) - names) if isinstance(values, Mapping) else ["(not a table)"]
         if unknown:
             raise My3DGenError(
-                f"The generator's configuration has entries this version does not know: {', '.join(unknown)[:200]}; "
-                "update my3dgen or use a file made for it."
+                f"The generator's configuration has entries this version does not know: "
+                f"{', '.join(unknown)[:200]}; update my3dgen or use a file made for it."
             )
         try:
             return cls(**values)

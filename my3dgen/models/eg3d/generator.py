@@ -51,7 +51,7 @@ class Generator(nn.Module):
         return self.backbone.mapping(z, c, truncation_psi, truncation_cutoff)
 
     def noise_maps(self) -> dict[str, Tensor]:
-        """The backbone's fixed noise maps [r, r] by their state-dict names (projection optimises such maps)."""
+        """The backbone's fixed noise maps [r, r] by state-dict name (projection optimises such maps)."""
         return {
             BACKBONE + name: buffer
             for name, buffer in self.backbone.synthesis.named_buffers()

@@ -37,13 +37,10 @@ class LoraOptions:
     rank: int = 1  # r: rank of a style layer's update, r*k of a k x k kernel's
     alpha: float = 1.0  # the update is scaled by alpha / rank
     layout: str = "latest"  # "latest": A (rk, I k k), B (O, rk); "v1" (loralib's): A (rk, I k), B (O k, rk)
-    trainable: str = (
-        "release"  # "lowrank": the pairs; "release": also biases, constant and noise strengths, as
-    )
-    # the authors' release does; "full": no pairs, every tensor but the mapping's is tuned
-    const_rank: int = (
-        8  # rank of the pair on a learned constant wider than 16 (`heads`); EG3D's is owned whole
-    )
+    # "lowrank": the pairs; "release": also biases, constant and noise strengths, as the authors' release
+    # does; "full": no pairs, every tensor but the mapping's is tuned
+    trainable: str = "release"
+    const_rank: int = 8  # rank of the pair on a constant wider than 16 (`heads`); EG3D's is owned whole
     decoder: bool = False  # the decoder is tuned, too (the paper's text says so, its release does not)
 
     def __post_init__(self) -> None:
@@ -71,7 +68,7 @@ class LoraOptions:
 
 
 class KernelUpdate(nn.Module):
-    """The update of a convolution's kernel. A leading dimension of A and B holds one pair per row of the batch."""
+    """The update of a convolution's kernel. A leading dimension of A and B holds one pair per batch row."""
 
     def __init__(self, a: Tensor, b: Tensor, scale: float, shape: Sequence[int]):
         super().__init__()
@@ -117,7 +114,7 @@ def _constants(generator: Generator) -> Iterator[tuple[str, SynthesisBlock]]:
 
 
 def own_shapes(generator: Generator, options: LoraOptions) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor a person owns under these options: all there is to train, save and check."""
+    """Name and shape of every tensor a person owns under these options: all there is to train and save."""
     parameters = {name: tuple(p.shape) for name, p in generator.named_parameters()}
     if options.trainable == "full":
         kept_back = ("backbone.mapping.",)
@@ -278,7 +275,7 @@ def merge(personal: Generator) -> dict[str, Tensor]:
 def _install(
     generator: Generator, tensors: Mapping[str, Tensor], scale_of: Callable[[str], float], trainable: bool
 ) -> Generator:
-    """A twin of the generator that shares its tensors, with some of them replaced and the updates hooked in."""
+    """A twin that shares the generator's tensors, with some of them replaced and the updates hooked in."""
     twin = _twin(generator)
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
@@ -300,7 +297,7 @@ def _install(
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """New module objects around the same tensors. The twin's parameters need no gradients, the module's stay as set."""
+    """New module objects around the same tensors; the twin's parameters need no gradients."""
     twin = module.__new__(type(module))
     twin.__dict__ = {key: copy.copy(v) if isinstance(v, dict) else v for key, v in module.__dict__.items()}
     twin._parameters = {

@@ -1,5 +1,4 @@
-"""Style-modulated convolutions: the mapping network and the synthesis network of StyleGAN2, as EG3D uses
-them.
+"""Style-modulated convolutions: StyleGAN2's mapping and synthesis networks, as EG3D uses them.
 
 Parameter names and shapes are the official ones, so official weights load without renaming. Every parameter
 of the synthesis layers may carry a leading batch dimension: `lora.view` uses that to run different people in
@@ -56,7 +55,7 @@ class FullyConnected(nn.Module):
         return y if self.lora is None else y + self.lora(x)
 
     def columns(self, x: Tensor) -> Tensor:
-        """The same on columns: [B, inputs, N] -> [B, outputs, N], for very many points (no low-rank update)."""
+        """The same on columns, for very many points (no update): [B, inputs, N] -> [B, outputs, N]."""
         weight, bias = self.scaled()
         shape = (len(x), -1, -1)
         weight = weight.expand(*shape) if weight.ndim == 2 else weight
@@ -197,7 +196,10 @@ class SynthesisLayer(_ModulatedLayer):
         self.noise_strength = nn.Parameter(torch.zeros([]))
 
     def forward(self, x: Tensor, w: Tensor, noise_mode: str = "const", noise: Tensor | None = None) -> Tensor:
-        """x [B, I, H, W], w [B, w_dim] -> [B, O, up H, up W]; `noise` [H, W] or [B, H, W] replaces noise_const."""
+        """x [B, I, H, W], w [B, w_dim] -> [B, O, up H, up W].
+
+        `noise` [up H, up W] or [B, up H, up W] is used in place of noise_const.
+        """
         # The activation's gain is applied to what goes into the leaky ReLU: to kernel, bias and noise.
         bias = self.bias * SQRT2
         x = modulated_conv(

@@ -27,7 +27,7 @@ class SuperResolution(nn.Module):
             self.register_buffer("resample_filter", resample_filter())
 
     def forward(self, features: Tensor, ws: Tensor) -> Tensor:
-        """features [B, F, R, R] (the first three are the picture so far), ws [B, L, w_dim] -> [B, 3, out, out]."""
+        """features [B, F, R, R] (the first three are a picture), ws [B, L, w_dim] -> [B, 3, out, out]."""
         wanted, got = self.config.sr_input_resolution, features.shape[-1]
         if got < wanted or (got > wanted and not self.config.sr_resizes_only_up):
             features = F.interpolate(

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from my3dgen.models.eg3d.config import GeneratorConfig
 from my3dgen.models.eg3d.stylegan2 import FullyConnected
 
+PORTION = 2**15  # points shaded at a time where no gradients are wanted
+
 
 def make_rays(c: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     """One ray through every pixel centre, row by row. Differentiable in the camera.
@@ -137,8 +139,10 @@ class VolumeRenderer(nn.Module):
         resolution: int,
         rng: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """planes [1 or B, 3, C, H, W], c [B, 25] -> features [B, F, R, R] in -1..1, depth and opacity [B, 1,
-        R, R].
+        """Pictures of planes from cameras.
+
+        planes [1 or B, 3, C, H, W], c [B, 25] ->
+        features [B, F, R, R] in -1..1, depth, opacity [B, 1, R, R].
 
         Without `rng` samples sit at fixed places (jitter 0.5, importance u = linspace(0, 1, N)): the same
         input gives the same pixels. With it both are drawn from that generator, as training does.
@@ -148,10 +152,8 @@ class VolumeRenderer(nn.Module):
         shape = (size, rays, config.depth_samples, 1)
         jitter = _uniform(shape, rng, c.device) if rng is not None else 0.5
         step = (config.ray_end - config.ray_start) / (config.depth_samples - 1)
-        even = torch.linspace(config.ray_start, config.ray_end, config.depth_samples, device=c.device)[
-            :, None
-        ]
-        depths = (even + jitter * step).expand(shape)[..., 0]  # [B, M, D]
+        even = torch.linspace(config.ray_start, config.ray_end, config.depth_samples, device=c.device)
+        depths = (even.unsqueeze(-1) + jitter * step).expand(shape)[..., 0]  # [B, M, D]
         density, colour = self._shade(planes, decoder, origins, directions, depths)
         if not config.importance_samples:
             return self._composite(march(density, depths), depths, [(None, colour)], resolution)
@@ -177,7 +179,10 @@ class VolumeRenderer(nn.Module):
         origins, directions = origins.permute(2, 0, 1), directions.permute(2, 0, 1)  # [3, B, 1 or M]
         points = origins.unsqueeze(-1) + depths * directions.unsqueeze(-1)  # [3, B, M, S]
         points = points.reshape(3, len(planes), -1).transpose(0, 1)
-        density, colour = decoder(sample_planes(planes, points, self.config))
+        # Without a graph to keep, small portions stay in the processor's cache and need little memory.
+        portion = points.shape[-1] if torch.is_grad_enabled() else PORTION
+        parts = [decoder(sample_planes(planes, part, self.config)) for part in points.split(portion, dim=-1)]
+        density, colour = (torch.cat(values, dim=-1) for values in zip(*parts, strict=True))
         if len(planes) == len(depths):
             return density.reshape(depths.shape), colour.reshape(len(depths), -1, *depths.shape[1:])
         return density.reshape(depths.shape), colour.reshape(-1, *depths.shape).transpose(0, 1)
@@ -193,9 +198,7 @@ class VolumeRenderer(nn.Module):
         # fetching these numbers for each sample spares sorting the colours.
         share = (F.pad(weights, (1, 0)) + F.pad(weights, (0, 1))) / 2
         shares = [share if place is None else share.gather(-1, place) for place, _ in parts]
-        features = sum(
-            (colour * s.unsqueeze(1)).sum(-1) for s, (_, colour) in zip(shares, parts, strict=True)
-        )
+        features = sum((part[1] * s.unsqueeze(1)).sum(-1) for s, part in zip(shares, parts, strict=True))
         if self.config.white_back:
             features = features + 1 - total.unsqueeze(1)
         middle = (depths[..., :-1] + depths[..., 1:]) / 2

@@ -1,0 +1,157 @@
+"""`python -m my3dgen.pretraining`: one command re-makes each asset (see assets/README.md)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from my3dgen.errors import My3DGenError
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser("python -m my3dgen.pretraining")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, about: str, **arguments) -> None:
+        sub = commands.add_parser(name, help=about, description=about)
+        for key, value in arguments.items():
+            options = {"default": value, "type": type(value)} if value is not None else {}
+            sub.add_argument(("" if value is None else "--") + key, **options)
+        sub.add_argument(
+            "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other options of this step"
+        )
+
+    command("convert-facekit", "ICT-FaceKit's FaceXModel folder -> one .npz", source=None, target=None)
+    command("render", "draw people for training", out="data/train", first=0, shards=20, people=250)
+    command("prior", "train the heads prior (resumes)", data="data/train", out="runs/prior")
+    command(
+        "export-prior",
+        "averaged weights of a checkpoint -> assets/heads.safetensors",
+        run="runs/prior",
+        out="assets/heads.safetensors",
+    )
+    command("landmarks", "train the 68-landmark predictor", data="data/train", out="assets/landmarks68.dat")
+    command("perceptual", "train the perceptual trunk", data="data/train", out="assets")
+    command(
+        "identity-people",
+        "draw people for an identity encoder",
+        out="data/identity_loss.npz",
+        seed=101,
+        people=1100,
+    )
+    command(
+        "identity", "train an identity encoder", purpose="loss", data="data/identity_loss.npz", out="assets"
+    )
+    command(
+        "encoder",
+        "fit the encoder's head to the current prior",
+        data="data/train",
+        out="assets/encoder.safetensors",
+    )
+    command("examples", "draw the example people", out="examples")
+    args = parser.parse_args(argv)
+    try:
+        result = RUN[args.command](args)
+    except My3DGenError as error:
+        print(f"my3dgen: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(result))
+    return 0
+
+
+def _options(kind, args):
+    """The step's options dataclass from the command line: its own arguments, and --set FIELD=VALUE."""
+    types = {f.name: type(f.default) for f in fields(kind)}
+    values = {k: v for k, v in vars(args).items() if k in types}
+    for pair in args.set:
+        key, _, value = pair.partition("=")
+        if key not in types:
+            raise My3DGenError(f"--set {pair}: the fields are {', '.join(types)}")
+        values[key] = value == "True" if types[key] is bool else types[key](value)
+    return kind(**values)
+
+
+def _convert(args):
+    from my3dgen.pretraining.facekit import convert
+
+    convert(args.source, args.target)
+    return {"written": args.target}
+
+
+def _render(args):
+    from my3dgen.pretraining.dataset import write_shards
+
+    write_shards(args.out, args.first, args.shards, args.people)
+    return {"written": args.out}
+
+
+def _prior(args):
+    from my3dgen.pretraining.prior import PriorOptions, Trainer
+
+    Trainer(_options(PriorOptions, args)).run()
+    return {"written": args.out}
+
+
+def _export(args):
+    from my3dgen.pretraining.prior import export
+
+    return export(Path(args.run) / "checkpoint.pt", args.out)
+
+
+def _landmarks(args):
+    from my3dgen.pretraining.landmarks import LandmarkOptions, train
+
+    return train(_options(LandmarkOptions, args))
+
+
+def _perceptual(args):
+    from my3dgen.pretraining.trunk import TrunkOptions, train
+
+    return train(_options(TrunkOptions, args))
+
+
+def _identity_people(args):
+    from my3dgen.pretraining.identity import write_people
+
+    write_people(args.out, args.seed, args.people)
+    return {"written": args.out}
+
+
+def _identity(args):
+    from my3dgen.pretraining.identity import IdentityOptions, train
+
+    return train(_options(IdentityOptions, args))
+
+
+def _encoder(args):
+    from my3dgen.pretraining.encoder import EncoderOptions, train
+    from my3dgen.priors import load_prior
+
+    return train(load_prior("heads"), _options(EncoderOptions, args))
+
+
+def _examples(args):
+    from my3dgen.pretraining.examples import write
+
+    write(args.out)
+    return {"written": args.out}
+
+
+RUN = {
+    "convert-facekit": _convert,
+    "render": _render,
+    "prior": _prior,
+    "export-prior": _export,
+    "landmarks": _landmarks,
+    "perceptual": _perceptual,
+    "identity-people": _identity_people,
+    "identity": _identity,
+    "encoder": _encoder,
+    "examples": _examples,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

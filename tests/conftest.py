@@ -1,0 +1,109 @@
+"""Fixtures for tests of the served page: pictures to upload, and a running app over stand-in models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PEOPLE = {"anna": (210, 150, 120), "ben": (120, 80, 60)}
+START_SECONDS = 240.0  # patience; how long the real app may take is a test of its own
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running app."""
+
+    url: str
+    folder: Path  # where Gradio and the sessions keep files
+    log: Path  # what the server printed
+    seconds: float  # until it answered
+
+
+def serve(script: Path, work: Path, **environment: str) -> Iterator[Served]:
+    """Run a script that serves the page, until the generator is closed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder, log = work / "gradio", work / "server.log"
+    settings = os.environ | {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(folder),
+        "PYTHONUNBUFFERED": "1",
+    }
+    start = time.monotonic()
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, str(script)], cwd=ROOT, env=settings | environment, stdout=out, stderr=out
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while not _answers(url):
+            assert process.poll() is None, f"the server ended:\n{log.read_text()}"
+            assert time.monotonic() - start < START_SECONDS, f"no answer:\n{log.read_text()}"
+            time.sleep(0.1)
+        yield Served(url, folder, log, time.monotonic() - start)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page over the stand-in models of fake_backend.py, with two example people."""
+    from fake_backend import cartoon
+
+    work = tmp_path_factory.mktemp("served")
+    for name, colour in PEOPLE.items():
+        folder = work / "examples" / name
+        folder.mkdir(parents=True)
+        (folder / "about.json").write_text(json.dumps({"name": name.capitalize()}))
+        for kind, count in (("photo", 10), ("test", 4)):
+            for i in range(count):
+                picture = Image.fromarray(cartoon(colour, 0.08 * (i - count / 2), 0.0, 256))
+                picture.save(folder / f"{kind}_{i:02d}.jpg")
+    yield from serve(HERE / "serve_fake.py", work, TEST_EXAMPLES=str(work / "examples"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path):
+    """Make photos of "a person" in one colour: photos((200, 90, 90), 5) -> list of paths."""
+    from fake_backend import cartoon
+
+    def make(colour: tuple[int, int, int], count: int) -> list[str]:
+        paths = [tmp_path / f"{'_'.join(map(str, colour))}_{i}.jpg" for i in range(count)]
+        for i, path in enumerate(paths):
+            Image.fromarray(cartoon(colour, 0.1 * (i - count / 2), 0.0, 256)).save(path, quality=95)
+        return [str(path) for path in paths]
+
+    return make
+
+
+@pytest.fixture
+def bad_photo(tmp_path: Path) -> str:
+    """A file that only claims to be a photo."""
+    path = tmp_path / "notes.jpg"
+    path.write_text("not a picture")
+    return str(path)

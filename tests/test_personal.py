@@ -1,0 +1,224 @@
+"""Projection, personalization and inversion on `heads` with an example person: behaviour, not quality."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import my3dgen
+from my3dgen.models.eg3d import lora
+from my3dgen.personal import dataset
+from my3dgen.personal.encode import encode
+from my3dgen.personal.objective import Objective, head_region, targets
+from my3dgen.personal.pose import corrected
+from my3dgen.personal.project import ProjectOptions, noise_correlation
+from my3dgen.personal.tune import symmetry_loss
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FAST = my3dgen.TuneOptions(steps=6, batch=1, lr=0.01)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return my3dgen.load_prior("heads")
+
+
+@pytest.fixture(scope="module")
+def faces():
+    found = my3dgen.prepare([str(EXAMPLES / "ada" / f"photo_0{i}.jpg") for i in range(2)])
+    assert [f.refused for f in found] == [None, None]
+    return found
+
+
+@pytest.fixture(scope="module")
+def anchors(prior, faces):
+    return my3dgen.project(prior, faces, steps=6)
+
+
+def weights(prior):
+    return {k: v.clone() for k, v in prior.generator.state_dict().items()}
+
+
+def test_projection_lowers_the_loss(prior, faces):
+    losses = []
+    options = replace(ProjectOptions.for_prior(prior), coarse_steps=0, steps=10, lr_ramp_up=0.0)
+    my3dgen.project(prior, faces[:1], progress=lambda r: losses.append(r.loss), options=options)
+    assert len(losses) == 10 and losses[-1] < losses[0]
+
+
+def test_projection_returns_one_latent_and_camera_for_each_face(prior, faces, anchors):
+    assert anchors.ws.shape == (2, prior.num_ws, prior.config.w_dim)
+    assert anchors.cameras.shape == (2, 25)
+    assert (anchors.ws[:, :1] == anchors.ws).all()  # W, not W+
+    assert len(anchors.sources) == 2
+    # refined, but still on the orbit
+    assert torch.allclose(anchors.cameras[:, [3, 7, 11]].norm(dim=1), torch.tensor(2.7), atol=1e-4)
+    assert not torch.equal(anchors.cameras[0], torch.from_numpy(np.asarray(faces[0].camera)))
+
+
+def test_the_encoder_starts_closer_than_the_mean_face(prior, faces):
+    t = targets(prior, faces)
+    guess = encode(prior, t.high)
+    assert guess is not None, "assets/encoder.safetensors does not belong to assets/heads.safetensors"
+    objective = Objective(prior)
+
+    def loss(w):
+        out = prior.generator.synthesis(w[:, None].expand(-1, prior.num_ws, -1), t.cameras)
+        return float(objective.high(out["image"], t).mean())
+
+    with torch.no_grad():
+        assert loss(guess) < loss(prior.w_avg.expand(2, -1))
+
+
+def test_personalization_fits_the_photos_and_leaves_the_prior_alone(prior, faces, anchors):
+    before, losses = weights(prior), []
+    options = replace(FAST, steps=16)
+    adapter = my3dgen.personalize(
+        prior, faces[:1], first(anchors), options=options, progress=lambda r: losses.append(r.loss)
+    )
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert all(torch.equal(v, before[k]) for k, v in prior.generator.state_dict().items())
+    me = prior.personalized(adapter)
+    a, b = (p.render(anchors.ws[0], anchors.cameras[0]) for p in (prior, me))
+    assert a.shape == (3, 256, 256) and (a - b).abs().max() > 1e-3
+
+
+def test_the_same_seed_gives_the_same_adapter(prior, faces, anchors):
+    one, two = (my3dgen.personalize(prior, faces, anchors, options=replace(FAST, steps=2)) for _ in range(2))
+    other = my3dgen.personalize(prior, faces, anchors, options=replace(FAST, steps=2, seed=1))
+    assert all(torch.equal(one.tensors[k], two.tensors[k]) for k in one.tensors)
+    assert any(not torch.equal(one.tensors[k], other.tensors[k]) for k in one.tensors)
+
+
+def test_stopping_keeps_what_was_learned(prior, faces, anchors):
+    seen = []
+
+    def stop(report):
+        seen.append(report.step)
+        return report.step < 2
+
+    adapter = my3dgen.personalize(prior, faces, anchors, options=FAST, progress=stop)
+    assert seen == [1, 2]
+    assert any(v.abs().sum() > 0 for k, v in adapter.tensors.items() if k.endswith(".lora.B"))
+    assert len(my3dgen.project(prior, faces, steps=6, progress=lambda r: False).ws) == 2
+
+
+def test_resuming_goes_on_from_the_adapter(prior, faces, anchors):
+    options = replace(FAST, steps=2)
+    adapter = my3dgen.personalize(prior, faces, anchors, options=options)
+    none = my3dgen.personalize(prior, faces, anchors, options=replace(options, steps=0), resume=adapter)
+    assert all(torch.equal(none.tensors[k], adapter.tensors[k]) for k in adapter.tensors)
+    with pytest.raises(my3dgen.My3DGenError, match="same options"):
+        my3dgen.personalize(prior, faces, anchors, rank=2, options=options, resume=adapter)
+
+
+def test_photos_and_anchors_must_match(prior, faces, anchors):
+    with pytest.raises(my3dgen.My3DGenError, match="project these photos first"):
+        my3dgen.personalize(prior, faces[:1], anchors, options=FAST)
+    with pytest.raises(my3dgen.My3DGenError, match="none of the"):
+        my3dgen.project(prior, [replace(faces[0], refused="too dark")])
+
+
+def test_pixels_outside_the_photo_never_count(prior, faces):
+    face = faces[0]
+    valid = np.ones_like(face.valid)
+    valid[:200] = False
+    spoiled = face.image.copy()
+    spoiled[:190] = 255 - spoiled[:190]
+    one, two = (targets(prior, [replace(face, valid=valid, image=i)]) for i in (face.image, spoiled))
+    picture = torch.zeros(1, 3, 256, 256)
+    assert torch.allclose(_mse(picture, one), _mse(picture, two), atol=1e-6)
+    assert float(one.weight_high[0, 0, :95].max()) == 0
+
+
+def _mse(picture, t):
+    return ((picture - t.high).square() * t.weight_high).mean()
+
+
+def test_the_head_region_covers_the_landmarks(faces):
+    for face in faces:
+        mask = head_region(face.landmarks)
+        inside = face.landmarks[(face.landmarks >= 0).all(1) & (face.landmarks < 512).all(1)].astype(int)
+        assert mask[inside[:, 1], inside[:, 0]].min() > 0.5
+        assert mask.mean() < 0.9
+
+
+def test_symmetry_compares_mirrored_views(prior, anchors):
+    """With gradients; and exactly zero for a person whose mirrored views are equal by construction."""
+    view = prior.generator
+    tensors = lora.initial_tensors(view, lora.LoraOptions())
+    personal = lora.view(view, tensors, lora.LoraOptions(), trainable=True)
+    loss = symmetry_loss(personal, anchors.ws[:1], np.random.default_rng(0))
+    loss.backward()
+    assert 0 <= float(loss) <= 2
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in lora.own_tensors(personal).values())
+
+    class Mirror(torch.nn.Module):
+        def planes(self, ws):
+            return ws
+
+        def synthesis(self, ws, c, planes=None):
+            yaw = c[:, 3] / 2.7  # a picture that depends on the side only by being mirrored
+            ramp = torch.linspace(-1, 1, 64).expand(len(c), 3, 64, 64)
+            return {"image": ramp * yaw.sign()[:, None, None, None]}
+
+    assert float(symmetry_loss(Mirror(), anchors.ws[:1], np.random.default_rng(3))) == pytest.approx(
+        0, abs=1e-5
+    )
+
+
+def test_camera_corrections_keep_the_orbit():
+    cameras = torch.stack([my3dgen.camera(0.2, 0.1), my3dgen.camera(-0.3, 0.0)])
+    zero = torch.zeros(2, 3)
+    assert torch.allclose(corrected(cameras, zero, zero), cameras, atol=1e-6)
+    moved = corrected(cameras, torch.full((2, 3), 0.1), torch.full((2, 3), -0.05))
+    pose = moved[:, :16].reshape(-1, 4, 4)
+    assert torch.allclose(pose[:, :3, 3].norm(dim=1), torch.tensor(2.7), atol=1e-5)
+    assert torch.allclose(pose[:, :3, :3] @ pose[:, :3, :3].mT, torch.eye(3).expand(2, 3, 3), atol=1e-5)
+
+
+def test_noise_correlation_is_small_for_noise_and_large_for_stripes():
+    noise = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
+    stripes = torch.sign(torch.sin(torch.arange(64) / 4.0)).expand(1, 64, 64)
+    assert float(noise_correlation(noise)) < 0.02 < float(noise_correlation(stripes))
+
+
+def test_inversion_returns_pictures_and_figures(prior, faces):
+    result = my3dgen.invert(prior, faces[0], steps=2, tuning_steps=1, references=faces)
+    assert set(result.images) == {"image", "view_0", "view_1", "view_2", "view_3"}
+    assert all(i.shape == (256, 256, 3) and i.dtype == np.uint8 for i in result.images.values())
+    assert -1 <= result.figures["id_sim"] <= 1 and result.figures["perceptual"] > 0
+
+
+def test_a_folder_keeps_faces_and_latents(prior, faces, anchors, tmp_path):
+    dataset.write_faces(tmp_path, faces)
+    assert dataset.read_anchors(tmp_path, prior.num_ws, prior.config.w_dim) is None
+    dataset.write_anchors(tmp_path, anchors)
+    again = dataset.read_anchors(tmp_path, prior.num_ws, prior.config.w_dim)
+    assert torch.allclose(again.ws, anchors.ws) and torch.allclose(again.cameras, anchors.cameras)
+    assert np.load(tmp_path / "image_0_latent.npy").shape == (1, prior.num_ws, prior.config.w_dim)
+    back = dataset.read_faces(tmp_path)
+    assert all(
+        np.array_equal(a.image, b.image) and np.array_equal(a.valid, b.valid)
+        for a, b in zip(faces, back, strict=True)
+    )
+    with pytest.raises(my3dgen.My3DGenError, match="delete it to project anew"):
+        dataset.read_anchors(tmp_path, 14, 512)
+
+
+def test_the_folder_of_the_earlier_release_is_read(faces, tmp_path):
+    dataset.write_faces(tmp_path, faces)
+    (tmp_path / dataset.EXTRAS).unlink()
+    back = dataset.read_faces(tmp_path)
+    assert np.abs(back[0].landmarks - faces[0].landmarks).mean() < 40  # the mean face's, roughly there
+
+
+def test_mirrored_copies_only_for_few_photos(faces):
+    assert len(my3dgen.with_mirrors(faces)) == 4
+    assert len(my3dgen.with_mirrors(faces * 3)) == 6
+
+
+def first(anchors):
+    return my3dgen.Anchors(anchors.ws[:1], anchors.cameras[:1], anchors.sources[:1])

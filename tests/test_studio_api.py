@@ -1,0 +1,358 @@
+"""The endpoints, through a real client against the served page, and the functions under them."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Served, serve
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress
+from my3dgen.studio import examples, jobs, priors, service, stream
+from my3dgen.studio.guard import UNEXPECTED, sentence, visible
+from my3dgen.studio.session import Registry, upload_root
+from my3dgen.studio.tasks import ViewGrid
+
+RED, BLUE = (200, 60, 60), (60, 60, 200)
+ENDPOINTS = {
+    "/prepare",
+    "/load_example",
+    "/personalize",
+    "/load_adapter",
+    "/render",
+    "/invert",
+    "/delete_my_data",
+}
+
+
+@pytest.fixture
+def client(app: Served):
+    yield from _client(app)
+
+
+@pytest.fixture
+def other(app: Served):
+    yield from _client(app)
+
+
+def _client(app: Served):
+    client = Client(app.url, verbose=False)
+    yield client
+    client.predict(api_name="/delete_my_data")
+    client.close()
+
+
+def prepare(client: Client, paths: list[str], consent: bool = True) -> dict:
+    _, report = client.predict([handle_file(path) for path in paths], consent, api_name="/prepare")
+    return report
+
+
+def colour_of(path: str) -> np.ndarray:
+    """The head's colour in a render of the stand-in models."""
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)[30, 60]
+
+
+def test_the_public_endpoints_are_named_typed_and_described(client: Client):
+    api = client.view_api(return_format="dict", print_info=False)
+    assert set(api["named_endpoints"]) == ENDPOINTS
+    assert not api["unnamed_endpoints"]
+    for endpoint in api["named_endpoints"].values():
+        assert endpoint["description"]
+        assert all(value["label"] and value["python_type"]["type"] for value in endpoint["parameters"])
+
+
+def test_photos_to_results(client: Client, photos):
+    paths = photos(RED, 5)
+    gallery, report = client.predict([handle_file(path) for path in paths], True, api_name="/prepare")
+    assert [item["caption"] for item in gallery] == [Path(path).name for path in paths]
+    assert Image.open(gallery[0]["image"]).size == (512, 512)
+    assert [len(photo["camera"]) for photo in report["accepted"]] == [25] * 5
+    assert report["refused"] == []
+
+    job = client.submit("heads", 1, 8, 0, False, api_name="/personalize")
+    adapter, report = job.result(60)
+    stages = [reported["stage"] for _, reported in job.outputs() if "stage" in reported]
+    assert {"project", "personalize"} <= set(stages)
+    assert Path(adapter).name == "me.safetensors"
+    assert Path(adapter).stat().st_size == report["bytes"]
+    assert set(report["id_sim"]) == {"pretrained", "personalized", "photos"}
+
+    before, after, report = client.predict(0, 0.4, 0.0, api_name="/render")
+    assert report["extrapolation"] is True
+    assert Image.open(after).format == "PNG"
+    assert colour_of(before).std() < 3, "the pretrained stand-in is grey"
+    assert colour_of(after)[0] > colour_of(after)[2] + 20, "the personalized one has the person's colour"
+
+    before, after, report = client.predict(handle_file(paths[0]), 0, 0, api_name="/invert")
+    assert report["personalized"]["id_sim"] > report["pretrained"]["id_sim"]
+    assert report["networks"]
+
+
+def test_the_same_question_is_answered_at_once_and_another_makes_a_second_model(client: Client, photos):
+    prepare(client, photos(RED, 3))
+    first, report = client.predict("heads", 1, 150, 0, False, api_name="/personalize")
+    start = time.monotonic()
+    _, again = client.predict("heads", 1, 150, 0, False, api_name="/personalize")
+    assert time.monotonic() - start < 2.0 < report["seconds"]["personalize"]
+    assert again == report
+    _, other = client.predict("heads", 2, 5, 0, False, api_name="/personalize")
+    assert other["rank"] == 2
+    assert other["seconds"]["project"] == 0.0, "the photos were projected already"
+
+
+def test_without_consent_nothing_is_read(client: Client, photos):
+    with pytest.raises(AppError, match="Tick the consent box"):
+        prepare(client, photos(RED, 1), consent=False)
+
+
+def test_an_example_person_needs_no_consent(client: Client):
+    gallery, report = client.predict("anna", api_name="/load_example")
+    assert len(gallery) == len(report["accepted"]) == 10
+    assert report["example"] == "anna"
+
+
+def test_two_callers_at_once_get_only_their_own(client: Client, other: Client, photos):
+    colours = {client: RED, other: BLUE}
+    made = {caller: photos(colour, 4) for caller, colour in colours.items()}
+
+    def run(caller: Client) -> np.ndarray:
+        prepare(caller, made[caller])
+        caller.predict("heads", 1, 10, 0, False, api_name="/personalize")
+        return colour_of(caller.predict(0, 0.0, 0.0, api_name="/render")[1])
+
+    with ThreadPoolExecutor(2) as pool:
+        red, blue = pool.map(run, colours)
+    assert red[0] > red[2] + 20
+    assert blue[2] > blue[0] + 20
+
+
+def test_an_adapter_file_works_in_a_session_of_its_own(client: Client, other: Client, photos):
+    prepare(client, photos(RED, 2))
+    adapter, report = client.predict("heads", 1, 5, 0, False, api_name="/personalize")
+    with pytest.raises(AppError, match="no personalized model yet"):
+        other.predict(0, 0.0, 0.0, api_name="/render")
+    _, after, _ = other.predict(1, 0.0, 0.0, handle_file(adapter), api_name="/render")
+    assert colour_of(after)[0] > colour_of(after)[2] + 20
+    loaded = other.predict(handle_file(adapter), api_name="/load_adapter")
+    assert (loaded["prior"], loaded["anchors"]) == (report["prior"], report["anchors"])
+    assert other.predict(0, 0.0, 0.0, api_name="/render")[1]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (("../../etc/passwd", 1, 0, 0, False, "/personalize"), "There is no prior called"),
+        (("heads", 99, 0, 0, False, "/personalize"), "rank is 99"),
+        (("heads", 1, -5, 0, False, "/personalize"), "steps is -5"),
+        ((7, 0.0, 0.0, "/render"), "anchor is 7"),
+        ((0, 9.0, 0.0, "/render"), "yaw is 9"),
+        (("../ben", "/load_example"), "There is no example person"),
+    ],
+)
+def test_wrong_values_get_one_sentence_and_lose_nothing(client: Client, photos, call, says):
+    prepare(client, photos(RED, 2))
+    client.predict("heads", 1, 5, 0, False, api_name="/personalize")
+    *values, name = call
+    with pytest.raises(AppError, match=says):
+        client.predict(*values, api_name=name)
+    assert client.predict(0, 0.0, 0.0, api_name="/render")[2]["anchor"] == 0
+
+
+def test_bad_files_get_one_sentence_and_lose_nothing(client: Client, photos, bad_photo: str):
+    good = photos(RED, 2)
+    report = prepare(client, [*good, bad_photo])
+    assert [refused["source"] for refused in report["refused"]] == ["notes.jpg"]
+    with pytest.raises(AppError, match="not a picture") as error:
+        prepare(client, [bad_photo])
+    assert "/" not in str(error.value), "no path of the server is shown"
+    client.predict("heads", 1, 5, 0, False, api_name="/personalize")
+    with pytest.raises(AppError, match="not a picture"):
+        client.predict(handle_file(bad_photo), 0, 0, api_name="/invert")
+    with pytest.raises(AppError, match="not an adapter"):
+        client.predict(handle_file(bad_photo), api_name="/load_adapter")
+    assert client.predict(0, 0.0, 0.0, api_name="/render")
+
+
+def test_no_path_is_taken_from_a_client(app: Served):
+    secret = app.folder.parent / "server.log"
+    for path in (str(secret), "/etc/passwd", str(app.folder)):
+        status, answer = _call(app, "load_adapter", [{"path": path, "meta": {"_type": "gradio.FileData"}}])
+        assert status == "error", answer
+        assert "Running on" not in answer
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(f"{app.url}/gradio_api/file={secret}")
+
+
+def _call(app: Served, name: str, data: list) -> tuple[str, str]:
+    """A call over plain HTTP, without a session: ("complete" or "error", data)."""
+    body = json.dumps({"data": data}).encode()
+    request = urllib.request.Request(
+        f"{app.url}/gradio_api/call/{name}", body, {"Content-Type": "application/json"}
+    )
+    event = json.load(urllib.request.urlopen(request))["event_id"]
+    answer = urllib.request.urlopen(f"{app.url}/gradio_api/call/{name}/{event}").read().decode()
+    last = answer.strip().split("\n\n")[-1]
+    return last.split("\n")[0].removeprefix("event: "), last.split("data: ", 1)[1]
+
+
+def test_a_call_without_a_session_shares_nothing(app: Served):
+    assert _call(app, "load_example", ["ben"])[0] == "complete"
+    assert _call(app, "personalize", ["heads", 1, 5, 0, False])[0] == "error"
+
+
+def test_delete_my_data_removes_every_file(app: Served, client: Client, photos):
+    def files() -> set[Path]:
+        return {path for path in app.folder.rglob("*") if path.is_file() and path.stat().st_size}
+
+    start = files()
+    prepare(client, photos((33, 99, 33), 2))
+    client.predict("heads", 1, 5, 0, False, api_name="/personalize")
+    client.predict(0, 0.0, 0.0, api_name="/render")
+    made = files() - start
+    assert {path.suffix for path in made} == {".jpg", ".png", ".safetensors"}
+    assert not any(client.session_hash in str(path) for path in made)
+    assert client.predict(api_name="/delete_my_data") == {"deleted": True}
+    assert not made & files()
+    with pytest.raises(AppError, match="no usable photos"):
+        client.predict("heads", 1, 5, 0, False, api_name="/personalize")
+    assert client.predict(api_name="/delete_my_data")["deleted"] in (True, False)
+
+
+def test_light_work_is_not_stuck_behind_a_fit(client: Client, other: Client, photos):
+    prepare(client, photos(RED, 2))
+    prepare(other, photos(BLUE, 2))
+    other.predict("heads", 1, 5, 0, False, api_name="/personalize")
+    fit = client.submit("heads", 1, 500, 0, False, api_name="/personalize")
+    start = time.monotonic()
+    other.predict(0, 0.1, 0.0, api_name="/render")
+    assert time.monotonic() - start < 5.0
+    assert not fit.done()
+    fit.cancel()
+
+
+def test_nothing_leaves_the_server_and_mcp_stays_off(app: Served):
+    assert "EXTERNAL" not in app.log.read_text()
+    assert "Traceback" not in app.log.read_text()
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{app.url}/gradio_api/mcp/schema")
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(f"{app.url}/monitoring")
+
+
+def test_the_real_app_answers_soon(tmp_path: Path):
+    server = serve(ROOT / "app.py", tmp_path)
+    assert next(server).seconds < 20.0
+    server.close()
+
+
+# ---------------------------------------------------------------- the functions under it
+
+
+def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry(idle_seconds=3600.0)
+    session = registry.get("secret")
+    assert registry.get("secret") is session
+    assert registry.get("another") is not session
+    assert registry.get(None) is not registry.get(None)
+    upload = tmp_path / "ab12" / "me.jpg"
+    upload.parent.mkdir()
+    upload.write_bytes(b"photo")
+    outside = tmp_path.parent / "outside.jpg"
+    outside.write_bytes(b"not an upload")
+    registry.owns_uploads(session, [str(upload), str(outside)])
+    registry.owns_uploads(registry.get("another"), [str(upload)])
+    path = session.save_image(np.zeros((4, 4, 3), np.uint8), "x")
+    assert "secret" not in path
+    assert upload_root() in Path(path).parents
+    session.used -= 3601.0
+    registry.sweep()
+    assert session.deleted
+    assert not Path(path).exists()
+    assert upload.exists(), "another visitor sent the same photo"
+    assert outside.exists()
+    assert registry.delete("another")
+    assert not upload.parent.exists()
+    assert not registry.delete("another")
+
+
+def test_the_oldest_empty_session_makes_room():
+    registry = Registry(limit=2)
+    full, empty = registry.get("a"), registry.get("b")
+    full.photos = [object()]
+    registry.get("c")
+    assert registry.get("a") is full
+    assert empty.deleted
+
+
+def test_a_stream_reports_ends_and_can_be_stopped(tmp_path: Path):
+    def work(progress):
+        for step in range(1, 1001):
+            time.sleep(0.001)
+            if progress(Progress("project", step, 1000, None)) is False:
+                return step
+        return 1000
+
+    stop = tmp_path / "stop"
+    seen = []
+    for report in stream.run(work, str(stop)):
+        seen.append(report)
+        stop.touch()
+    assert isinstance(seen[0], Progress)
+    assert seen[-1] < 1000
+
+    def broken(progress):
+        raise My3DGenError("no")
+
+    with pytest.raises(My3DGenError, match="no"):
+        list(stream.run(broken))
+
+
+def test_errors_become_one_sentence(caplog: pytest.LogCaptureFixture):
+    path = upload_root() / "0123456789abcdef0123" / "a<b>.jpg"
+    assert sentence(My3DGenError(f"{path} is no photo.")) == "a&lt;b&gt;.jpg is no photo."
+    try:
+        raise ValueError("my name is in here")
+    except ValueError as error:
+        assert visible(error).message == UNEXPECTED
+    assert "ValueError" in caplog.text
+    assert "my name" not in caplog.text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "1", True, 2.5, 11])
+def test_numbers_are_checked(value):
+    with pytest.raises(My3DGenError, match="rank is"):
+        jobs.whole("rank", value, 1, 10)
+
+
+def test_an_adapter_cannot_name_a_file_as_its_prior(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MY3DGEN_PRIOR", raising=False)
+    with pytest.raises(My3DGenError, match="does not have"):
+        priors.of_adapter("/etc/passwd")
+    monkeypatch.setenv("MY3DGEN_PRIOR", "/srv/own.pkl")
+    assert priors.source(priors.of_adapter("own person")) == "/srv/own.pkl"
+    assert "/srv" not in json.dumps([vars(offer) for offer in priors.offered()])
+
+
+def test_the_views_start_at_the_front_and_cover_the_grid():
+    batches = ViewGrid().batches()
+    assert batches[0] == (2, (4,))
+    views = [(row, column) for row, columns in batches for column in columns]
+    assert len(views) == len(set(views)) == 45
+
+
+def test_no_examples_is_fine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(examples, "FOLDER", tmp_path / "none")
+    assert examples.listed() == []
+    with pytest.raises(My3DGenError, match="none are installed"):
+        service.load_example(Registry().get(None), "anna")
