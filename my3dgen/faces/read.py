@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ except ImportError:  # everything but iPhone originals still works
 # Only these decoders ever see an upload.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "TIFF", "BMP")
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # an MPO's or HEIF's further pictures are previews and bursts
-_KINDS = "JPEG, PNG, WebP and HEIC photos"
+_KINDS = "JPEG, PNG, WebP or HEIC photos"
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 PhotoSource = str | Path | bytes | Image.Image | np.ndarray
@@ -105,6 +106,10 @@ def _too_many_bytes(size: int, options: ReadOptions) -> str:
 
 def _open(data: bytes, options: ReadOptions) -> Image.Image:
     """Parse the header only."""
+    if (
+        data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24
+    ):  # Pillow reads past a PNG's size before it checks
+        _require_pixels(*struct.unpack(">II", data[16:24]), options)
     try:
         return Image.open(io.BytesIO(data), formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -127,12 +132,15 @@ def _too_many_pixels(megapixels: str, options: ReadOptions) -> str:
     )
 
 
-def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
-    """ours: opened here, so that it may be wound back and decoded at a fraction of its size."""
-    width, height = image.size
+def _require_pixels(width: int, height: int, options: ReadOptions) -> None:
     if width * height > options.most_pixels:
         raise My3DGenError(_too_many_pixels(f"{width} x {height} = {width * height / 1e6:.0f}", options))
-    _require_size(width, height, options)
+
+
+def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
+    """ours: opened here, so that it may be wound back and decoded at a fraction of its size."""
+    _require_pixels(*image.size, options)
+    _require_size(*image.size, options)
     warnings = []
     try:
         frames = getattr(image, "n_frames", 1) if ours and image.format in _ANIMATED else 1
@@ -232,7 +240,6 @@ def _from_array(array: np.ndarray, options: ReadOptions) -> np.ndarray:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     height, width = array.shape[:2]
-    if height * width > options.most_pixels:
-        raise My3DGenError(_too_many_pixels(f"{width} x {height} = {width * height / 1e6:.0f}", options))
+    _require_pixels(width, height, options)
     _require_size(width, height, options)
     return np.array(_shrink(_flatten(Image.fromarray(array)), options))

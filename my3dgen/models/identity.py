@@ -19,7 +19,7 @@ from my3dgen.errors import My3DGenError
 PURPOSES = ("loss", "metrics")
 # the part of an EG3D crop that holds the face, brow to chin, as fractions of the crop: left, top, side
 WINDOW = (0.1875, 0.1875, 0.625)
-INPUT = 96  # pixels of the window that the encoders see
+INPUT = 64  # pixels of the window that the encoders see
 DIMENSIONS = 512
 
 
@@ -42,26 +42,18 @@ class _Residual(nn.Module):
         return y * scale + self.shortcut(x)
 
 
-class _Separable(nn.Module):
-    """Inverted bottleneck with a 5x5 depthwise convolution."""
+class _Plain(nn.Module):
+    """Convolution, normalisation, ReLU; halved by max pooling where `stride` is 2."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        middle = inputs * 3
-        self.layers = nn.Sequential(
-            nn.Conv2d(inputs, middle, 1, bias=False),
-            nn.BatchNorm2d(middle),
-            nn.GELU(),
-            nn.Conv2d(middle, middle, 5, stride, 2, groups=middle, bias=False),
-            nn.BatchNorm2d(middle),
-            nn.GELU(),
-            nn.Conv2d(middle, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        self.same = inputs == outputs and stride == 1
+        self.conv = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.same else self.layers(x)
+        x = F.relu(self.norm(self.conv(x)))
+        return F.max_pool2d(x, 2) if self.stride == 2 else x
 
 
 class IdentityNetwork(nn.Module):
@@ -73,11 +65,11 @@ class IdentityNetwork(nn.Module):
             raise My3DGenError(f"no identity encoder {purpose!r}; expected one of {', '.join(PURPOSES)}")
         self.name = f"my3dgen-identity-{purpose}"
         if purpose == "loss":
-            widths = ((24, 48, 2), (48, 48, 1), (48, 96, 2), (96, 96, 1), (96, 160, 2))
+            widths = ((24, 48, 2), (48, 96, 2), (96, 96, 1), (96, 160, 2))
             blocks = [_Residual(*w) for w in widths]
         else:
-            widths = ((24, 40, 2), (40, 40, 1), (40, 72, 2), (72, 72, 1), (72, 128, 2), (128, 128, 1))
-            blocks = [_Separable(*w) for w in widths]
+            widths = ((24, 56, 1), (56, 56, 2), (56, 112, 1), (112, 112, 2), (112, 192, 1))
+            blocks = [_Plain(*w) for w in widths]
         last = widths[-1][1]
         self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.PReLU(24))
         self.blocks = nn.Sequential(*blocks)
@@ -87,7 +79,7 @@ class IdentityNetwork(nn.Module):
         self.head_norm = nn.BatchNorm1d(DIMENSIONS)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """[B, 3, 96, 96] in [-1, 1] -> unit vectors [B, 512]."""
+        """[B, 3, 64, 64] in [-1, 1] -> unit vectors [B, 512]."""
         x = self.norm(self.blocks(self.stem(windows)))
         return F.normalize(self.head_norm(self.head(F.adaptive_avg_pool2d(x, 3).flatten(1))), dim=1)
 
@@ -97,7 +89,7 @@ class IdentityNetwork(nn.Module):
 
 
 def face_window(images: Tensor) -> Tensor:
-    """Cut the face out of EG3D crops [B, 3, S, S] and resize it to 96 px."""
+    """Cut the face out of EG3D crops [B, 3, S, S] and resize it to 64 px."""
     side = images.shape[-1]
     left, top, size = (round(side * f) for f in WINDOW)
     window = images[..., top : top + size, left : left + size].clamp(-1, 1)

@@ -80,7 +80,7 @@ def write_people(path: str, seed: int, count: int, photos: int = 6) -> None:
 
 
 def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Other backgrounds, jittered crops, colour casts, exposure, blur, noise: [B, 3, 112, 112] -> [B, 3, 96, 96]."""
+    """Other backgrounds, jittered crops, colour casts, exposure, blur, noise: [B, 3, 112, 112] -> [B, 3, 64, 64]."""
 
     def uniform(low, high, *shape):
         return torch.rand(shape, generator=rng) * (high - low) + low
@@ -91,7 +91,6 @@ def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> 
     backdrop = torch.where(uniform(0, 1, n, 1, 1, 1) < 0.5, flat, F.avg_pool2d(other, 9, 1, 4))
     swap = (uniform(0, 1, n, 1, 1, 1) < 0.6) & walls[:, None]
     x = torch.where(swap, backdrop, images)
-    zoom = STORED / INPUT
     theta = torch.zeros(n, 2, 3)
     core = 1 - 2 * MARGIN / (WINDOW[2] + 2 * MARGIN)
     size = core * uniform(0.94, 1.08, n)
@@ -105,7 +104,6 @@ def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> 
         align_corners=False,
         padding_mode="reflection",
     )
-    del zoom
     light = (x + 1) / 2
     light = light.clamp(1e-3, 1) ** torch.exp(uniform(-0.35, 0.35, n, 1, 1, 1))
     light = light * torch.exp(uniform(-0.25, 0.25, n, 1, 1, 1) + uniform(-0.08, 0.08, n, 3, 1, 1))
@@ -142,7 +140,9 @@ def train(o: IdentityOptions) -> dict[str, float]:
         who = torch.randint(0, seen, (o.batch,), generator=rng)
         which = torch.randint(0, images.shape[1], (o.batch,), generator=rng)
         x = augment(images[who, which].permute(0, 3, 1, 2).float() / 127.5 - 1, walls[who, which], rng)
-        cosine = network(x) @ F.normalize(classes, dim=1).T
+        with torch.autocast("cpu", torch.bfloat16):
+            e = network(x.to(memory_format=torch.channels_last))
+        cosine = F.normalize(e.float(), dim=1) @ F.normalize(classes, dim=1).T
         margin = o.margin * min(1, step / 600)  # the margin comes in slowly, or nothing is learned at first
         loss = F.cross_entropy(o.scale * (cosine - margin * F.one_hot(who, seen)), who)
         optimiser.zero_grad(set_to_none=True)

@@ -15,6 +15,7 @@ from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.volume import make_rays
 from my3dgen.pretraining.people_data import Batch, Shards, pick_pixels
+from my3dgen.pretraining.shading import WALL
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Trainer:
         colour = batch.image.flatten(2).gather(2, pixels[:, None].expand(-1, 3, -1)).transpose(1, 2)
         u = torch.rand(4, *depth.shape, device=depth.device)
         ahead = depth - 0.006 - 0.03 * u[0] ** 2
-        behind = depth + 0.006 + 0.03 * u[1] ** 2
+        wall = batch.part.flatten(1).gather(1, pixels) == WALL
+        behind = depth + 0.006 + torch.where(wall, 0.25, 0.03) * u[1] ** 2
         free = HEADS.ray_start + (depth - 0.03 - HEADS.ray_start) * u[2]
         surface = depth + 0.006 * (u[3] - 0.5)
         depths = torch.stack([surface, ahead, behind, free], dim=2)  # [B, P, 4]
@@ -124,10 +126,10 @@ class Trainer:
         out = self.generator.synthesis(ws, batch.camera, planes=planes, noise_mode="none")
         small = F.interpolate(batch.image, size=out["image_raw"].shape[-2:], mode="area")
         weight = 1 + 2.0 * F.interpolate(
-            (batch.part != 6)[:, None].float(), size=small.shape[-2:], mode="area"
+            (batch.part != WALL)[:, None].float(), size=small.shape[-2:], mode="area"
         )
         raw = ((out["image_raw"] - small).abs() * weight).mean()
-        mask = 1 + 2.0 * (batch.part != 6)[:, None].float()
+        mask = 1 + 2.0 * (batch.part != WALL)[:, None].float()
         fine = ((out["image"] - batch.image).abs() * mask).mean()
         points = self.point_loss(batch, planes)
         return {

@@ -71,6 +71,7 @@ class Session:
     current: str | None = None  # id of the chosen model
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     uploads: set[str] = field(default_factory=set)  # files the visitor sent
+    looking: object = None  # the newest request for views; older ones give up
     running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
     waiting: int = 0  # photos that were dropped before the consent box was ticked
     shown: tuple[Any, ...] | None = None  # photo cards the page shows already (they are large)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from my3dgen.studio.viewer import viewer
 INTRO = (
     "Turn your face in 3D beside the pretrained model's: the front is there at once, the other sides follow."
 )
+
+SETTLE_SECONDS = 0.15  # a slider that is still moving asks again within this time
 
 
 def build(page: Page, tab: gr.Tab) -> None:
@@ -37,8 +40,9 @@ def build(page: Page, tab: gr.Tab) -> None:
     )
     onwards = gr.Button("Next: try a new photo", variant="primary", interactive=False, elem_id="to-inversion")
 
-    options = {"show_progress": "hidden", "trigger_mode": "always_last", **RENDER, **PRIVATE}
-    for event in (tab.select, anchor.release):
+    # "multiple": another photo does not wait until the views of the one before are complete.
+    options = {"show_progress": "hidden", "trigger_mode": "multiple", **RENDER, **PRIVATE}
+    for event in (tab.select, anchor.input):
         event(_show, [anchor, shown], [faces, shown], **options)
     page.go(onwards, "inversion")
     page.follow(need, _need)
@@ -63,8 +67,10 @@ def _anchor(session: Session) -> Any:
 def _show(anchor: float, shown: str | None, request: gr.Request) -> Iterator[Any]:
     """Fill the viewer for the chosen model and photo, unless it holds them already."""
     session = session_of(request)
+    session.looking = newest = object()
+    time.sleep(SETTLE_SECONDS)
     model = session.model()
-    if model is None:
+    if model is None or session.looking is not newest:
         yield gr.skip(), gr.skip()
         return
     photo = min(int(anchor), len(model.adapter.anchors.ws)) - 1
@@ -72,6 +78,9 @@ def _show(anchor: float, shown: str | None, request: gr.Request) -> Iterator[Any
     if wanted == shown:
         yield gr.skip(), gr.skip()
         return
+    yield gr.skip(), None  # until it is complete the viewer holds nothing for certain
     for value in tasks.views(session, model, photo, data_uri):
+        if session.looking is not newest:
+            return
         yield value, gr.skip()
     yield gr.skip(), wanted

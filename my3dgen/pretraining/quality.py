@@ -1,0 +1,98 @@
+"""How good the prior is, on people and seeds it was never trained on: contact sheets and figures against the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import dlib
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+
+from my3dgen.cameras import camera, look_at_sampler
+from my3dgen.evaluation.sheets import grid
+from my3dgen.faces.align import place
+from my3dgen.faces.detect import detect, landmarks
+from my3dgen.personal.images import to_uint8
+from my3dgen.pretraining import facekit, people, render
+
+FIRST_SEED = 1_000_000  # far from the shards' seeds
+
+
+@torch.no_grad()
+def contact_sheets(prior, folder: str) -> dict[str, str]:
+    """The first 64 seeds from the front, and the first 8 from 7 sides; unpicked."""
+    place_ = Path(folder)
+    place_.mkdir(parents=True, exist_ok=True)
+    z = torch.from_numpy(np.stack([people.sample(np.random.default_rng(FIRST_SEED + i)) for i in range(64)]))
+    ws = prior.generator.mapping(z, None)
+    fronts = [to_uint8(prior.render(w, camera(0, 0))) for w in ws]
+    views = [to_uint8(prior.render(w, camera(yaw, 0.0))) for w in ws[:8] for yaw in np.linspace(-0.6, 0.6, 7)]
+    files = {"people": str(place_ / "people.jpg"), "views": str(place_ / "views.jpg")}
+    for (_, path), sheet in zip(files.items(), (grid(fronts, 8), grid(views, 7)), strict=True):
+        sheet = cv2.resize(sheet, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(path, sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return files
+
+
+@torch.no_grad()
+def against_truth(prior, count: int = 40) -> dict[str, float]:
+    """PSNR, SSIM and depth error inside the head against true renders of the same z, without marks."""
+    kit = facekit.load()
+    psnr, ssim, depth_error, found, found_true = [], [], [], 0, 0
+    detector = dlib.get_frontal_face_detector()
+    for i in range(count):
+        rng = np.random.default_rng(FIRST_SEED + 500 + i)
+        z = people.sample(rng)
+        person = people.decode(z)
+        c = look_at_sampler(rng.uniform(-0.35, 0.35), rng.uniform(-0.25, 0.25))
+        truth = render.draw(kit, person, render.build(kit, person), c.numpy(), 256, 2)
+        ws = prior.generator.mapping(torch.from_numpy(z)[None], None)
+        out = prior.generator.synthesis(ws, c[None])
+        image = to_uint8(out["image"])[0]
+        head = ~np.isin(truth.part, (facekit.MATERIALS.index("wall"), facekit.MATERIALS.index("garment")))
+        error = ((image.astype(float) - truth.image) ** 2).mean(-1)[head].mean()
+        psnr.append(10 * np.log10(255**2 / max(error, 1e-9)))
+        _, full = structural_similarity(truth.image, image, channel_axis=2, full=True)
+        ssim.append(full.mean(-1)[head].mean())
+        depth = cv2.resize(out["image_depth"][0, 0].numpy(), (256, 256), interpolation=cv2.INTER_LINEAR)
+        face = np.zeros((256, 256), np.uint8)
+        cv2.fillConvexPoly(face, cv2.convexHull(truth.landmarks.astype(np.int32)), 1)
+        depth_error.append(np.abs(depth - truth.depth)[face > 0].mean())
+        found += len(detector(image, 0)) == 1
+        found_true += len(detector(truth.image, 0)) == 1
+    return {
+        "psnr": round(float(np.mean(psnr)), 2),
+        "ssim": round(float(np.mean(ssim)), 3),
+        "depth_error": round(float(np.mean(depth_error)), 4),
+        "detected": found / count,
+        "detected_true": found_true / count,
+        "people": count,
+    }
+
+
+@torch.no_grad()
+def fronts_come_back(prior, count: int = 40) -> dict[str, float]:
+    """Crop front views again: mean offset of the crop's centre, its scale, and how far the landmarks move, in px of 512."""
+    offsets, moved, scales = [], [], []
+    for i in range(count):
+        z = torch.from_numpy(people.sample(np.random.default_rng(FIRST_SEED + i)))[None]
+        image = to_uint8(prior.render(prior.generator.mapping(z, None)[0], camera(0, 0)))
+        image = cv2.resize(image, (512, 512), interpolation=cv2.INTER_CUBIC)
+        found = detect(image)
+        if not found:
+            continue
+        points = landmarks(image, found[0])
+        placement = place(points)
+        offsets.append(placement.to_photo(np.array([256.0, 256.0])) - 256)
+        scales.append(placement.scale)
+        moved.append(np.linalg.norm(placement.to_crop(points) - points, axis=1).mean())
+    mean = np.mean(offsets, 0)
+    return {
+        "mean_offset_px": round(float(np.linalg.norm(mean)), 2),
+        "mean_landmark_px": round(float(np.mean(moved)), 2),
+        "mean_scale": round(float(np.mean(scales)), 4),
+        "found": len(offsets),
+        "people": count,
+    }

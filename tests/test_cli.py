@@ -1,0 +1,175 @@
+"""The command line, in this process: JSON contracts, exit statuses, one sentence for every mistake."""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from my3dgen.cli import main
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PHOTOS = [str(EXAMPLES / "bruno" / f"photo_0{i}.jpg") for i in range(2)]
+
+
+def run(capsys, *argv):
+    """Exit status, stdout's JSON (or None) and stderr's last line."""
+    status = main([*map(str, argv), "--json"])
+    out = capsys.readouterr()
+    lines = [line for line in out.err.replace("\r", "\n").splitlines() if line.strip()]
+    return status, json.loads(out.out) if out.out.strip() else None, lines[-1] if lines else ""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("bruno")
+    assert main(["prepare", *PHOTOS, "--out", str(place), "--json"]) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def adapter(folder, tmp_path_factory):
+    """A quickly made adapter; the latents lie in the folder already, so that only tuning runs."""
+    from my3dgen.personal import dataset
+    from my3dgen.personal.project import project
+    from my3dgen.priors import load_prior
+
+    prior = load_prior("heads")
+    dataset.write_anchors(folder, project(prior, dataset.read_faces(folder), steps=1))
+    path = tmp_path_factory.mktemp("adapter") / "bruno.safetensors"
+    assert (
+        main(["personalize", str(folder), "--out", str(path), "--prior", "heads", "--steps", "2", "--json"])
+        == 0
+    )
+    return path
+
+
+def test_prepare_reports_accepted_and_refused(capsys, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"this is no picture")
+    status, result, _ = run(capsys, "prepare", PHOTOS[0], bad, "--out", tmp_path / "out")
+    assert status == 0
+    (accepted,), (refused,) = result["accepted"], result["refused"]
+    assert Path(accepted["image"]).is_file() and len(accepted["camera"]) == 25 and accepted["warnings"] == []
+    assert refused["source"].endswith("bad.jpg") and refused["reason"]
+
+
+def test_personalize_reports_what_the_contract_says(capsys, folder, adapter, tmp_path):
+    out = tmp_path / "again.safetensors"
+    status, result, _ = run(
+        capsys, "personalize", folder, "--out", out, "--prior", "heads", "--steps", 1, "--seed", 3
+    )
+    assert status == 0
+    assert set(result) == {"adapter", "bytes", "trainable_parameters", "rank", "prior", "seconds", "id_sim"}
+    assert set(result["id_sim"]) == {"pretrained", "personalized", "photos"}
+    assert set(result["seconds"]) == {"project", "personalize"}
+    assert out.stat().st_size == result["bytes"] < 600_000
+    assert result["prior"] == "heads" and result["rank"] == 1
+
+
+def test_invert_runs_both_models(capsys, adapter, tmp_path):
+    status, result, _ = run(
+        capsys, "invert", PHOTOS[1], "--adapter", adapter, "--prior", "heads", "--out", tmp_path, "--steps", 1
+    )
+    assert status == 0
+    assert set(result["networks"]) == {"identity", "perceptual"}
+    assert Path(result["input"]).is_file()
+    for who in ("pretrained", "personalized"):
+        assert np.asarray(Image.open(result[who]["files"]["image"])).shape == (256, 256, 3)
+        assert {"id_sim", "perceptual"} <= set(result[who])
+
+
+def test_render_is_the_same_every_time(capsys, adapter, tmp_path):
+    pictures = []
+    for name in ("a", "b"):
+        status, result, _ = run(
+            capsys, "render", "--adapter", adapter, "--prior", "heads", "--yaw", 0.3, "--out", tmp_path / name
+        )
+        assert status == 0
+        pictures.append(np.asarray(Image.open(result["personalized"]["files"]["image"])))
+    assert np.array_equal(*pictures)
+
+
+def test_bench_times_every_part(capsys):
+    status, result, _ = run(capsys, "bench", "--prior", "heads", "--repeat", 1)
+    assert status == 0
+    parts = {"mapping", "planes", "volume", "superresolution", "forward", "forward_backward"}
+    assert set(result["milliseconds"]) == parts and result["peak_rss_mb"] > 0
+
+
+def huge_header() -> bytes:
+    """A PNG that says it is 60000 x 60000 and holds nothing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+
+
+BAD_PHOTOS = {
+    "text.jpg": lambda p: p.write_bytes(b"hello"),
+    "empty.png": lambda p: p.write_bytes(b""),
+    "truncated.jpg": lambda p: p.write_bytes(Path(PHOTOS[0]).read_bytes()[:3000]),
+    "one_pixel.png": lambda p: Image.new("RGB", (1, 1)).save(p),
+    "huge.png": lambda p: p.write_bytes(huge_header()),
+    "black.png": lambda p: Image.new("RGB", (640, 640)).save(p),
+    "no_face.png": lambda p: Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (600, 600, 3), np.uint8)
+    ).save(p),
+    "animated.gif": lambda p: Image.new("P", (300, 300)).save(
+        p, save_all=True, append_images=[Image.new("P", (300, 300), 3)]
+    ),
+    "deep.png": lambda p: Image.fromarray(np.zeros((400, 400), np.uint16)).save(p),
+    "cmyk.jpg": lambda p: Image.new("CMYK", (400, 400)).save(p),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PHOTOS)
+def test_a_bad_photo_is_one_sentence(capsys, tmp_path, name):
+    path = tmp_path / name
+    BAD_PHOTOS[name](path)
+    status, result, line = run(capsys, "prepare", path, "--out", tmp_path / "out")
+    assert status == 2 and result["accepted"] == []
+    assert line.startswith("my3dgen: ") and name in line and "Traceback" not in line
+    assert len(result["refused"][0]["reason"]) > 15
+
+
+def test_mistakes_are_one_line_with_status_2(capsys, folder, adapter, tmp_path):
+    wrong = tmp_path / "wrong.safetensors"
+    wrong.write_bytes(b"nothing like it")
+    mistakes = {
+        "dataset.json": ("personalize", tmp_path, "--out", tmp_path / "x.safetensors"),
+        "folder that exists": ("personalize", folder, "--out", tmp_path / "nowhere" / "x.safetensors"),
+        "rank": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--rank", 0, "--prior", "heads"),
+        "adapter": ("invert", PHOTOS[0], "--adapter", wrong, "--prior", "heads", "--out", tmp_path),
+        "nobody": ("render", "--prior", "nobody", "--out", tmp_path),
+        "anchors 0 to": (
+            "render",
+            "--adapter",
+            adapter,
+            "--anchor",
+            9,
+            "--prior",
+            "heads",
+            "--out",
+            tmp_path,
+        ),
+        "--steps": ("invert", PHOTOS[0], "--steps", -1, "--prior", "heads", "--out", tmp_path),
+    }
+    for words, argv in mistakes.items():
+        status, result, line = run(capsys, *argv)
+        assert (status, result) == (2, None), argv
+        assert line.startswith("my3dgen: ") and words in line, (words, line)
+    assert not list(tmp_path.glob("x.safetensors*"))
+
+
+def test_an_adapter_of_another_prior_is_refused(capsys, adapter, tmp_path):
+    fixture = Path(__file__).parent / "fixtures" / "eg3d_tiny.pkl"
+    status, _, line = run(capsys, "render", "--adapter", adapter, "--prior", fixture, "--out", tmp_path)
+    assert status == 2 and "made for the prior" in line

@@ -1,0 +1,339 @@
+"""The page as a visitor meets it: real clicks in a real browser, at desktop and at phone width."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from conftest import Served
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+PATIENCE_MS = 60_000  # for anything to appear; the machine may be busy
+RED, BLUE = (200, 60, 60), (60, 60, 200)
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+
+try:
+    from playwright.sync_api import Browser, Page, expect, sync_playwright
+except ImportError:
+    sync_playwright = None
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; where it is missing CI fails and everybody else is told."""
+    if sync_playwright is None or not os.access(CHROMIUM, os.X_OK):
+        missing = (
+            "The browser tests need `pip install playwright` and Debian's chromium (tests/packages.txt)."
+        )
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(f"NOT TESTED: {missing}")
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@dataclass(eq=False)
+class Visit:
+    """One visitor's page and what went wrong on it."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    external: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)  # every request to the server
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def upload(self, box: str, paths: list[str] | str) -> None:
+        self.page.set_input_files(f"{box} input[type=file]", paths)
+
+    def consent(self) -> None:
+        self.page.get_by_label("I am the person").check()
+
+    def cards(self, count: int) -> None:
+        expect(self.page.locator(".m3-card")).to_have_count(count)
+
+    def personalize(self) -> None:
+        self.tab("Personalize")
+        self.page.locator("#personalize").click()
+        expect(self.page.locator("#to-look")).to_be_enabled()
+
+    def turned(self) -> str:
+        return self.page.locator(".m3-angle").inner_text()
+
+    def colour(self, selector: str) -> list[int]:
+        """Mean colour of the middle of a picture on the page."""
+        return self.page.locator(selector).evaluate(
+            """async (image) => {
+                await image.decode();
+                const canvas = document.createElement('canvas');
+                canvas.width = canvas.height = 1;
+                const n = image.naturalWidth;
+                canvas.getContext('2d').drawImage(image, 0.35 * n, 0.2 * n, 0.3 * n, 0.1 * n, 0, 0, 1, 1);
+                return [...canvas.getContext('2d').getImageData(0, 0, 1, 1).data.slice(0, 3)];
+            }"""
+        )
+
+
+@pytest.fixture
+def visit(browser: Browser, app: Served) -> Iterator:
+    """Open the page: visit("phone") -> Visit. At the end: no console error, no request to another host."""
+    visits: list[Visit] = []
+
+    def open_page(width: str = "desktop", **options) -> Visit:
+        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
+        context = browser.new_context(
+            viewport=size, has_touch=width == "phone", permissions=["camera"], **options
+        )
+        visit = Visit(context.new_page())
+        visits.append(visit)
+        page = visit.page
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        page.on("console", lambda m: visit.errors.append(m.text) if m.type == "error" else None)
+        page.on("response", lambda r: visit.errors.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+
+        def requested(request) -> None:
+            if request.url.startswith(app.url):
+                visit.calls.append(request.url)
+            elif not request.url.startswith(("data:", "blob:")):
+                visit.external.append(request.url)
+
+        page.on("request", requested)
+        page.goto(app.url)
+        expect(page.locator("#selfies-status")).to_contain_text("Tick the box")
+        return visit
+
+    yield open_page
+    for visit in visits:
+        visit.page.context.close()
+        assert visit.errors == []
+        assert visit.external == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_from_selfies_to_a_rebuilt_photo(visit, photos, width: str):
+    v: Visit = visit(width)
+    page, paths = v.page, photos(RED, 5)
+
+    v.upload("#photos", paths)
+    expect(page.locator("#selfies-status")).to_contain_text("5 photos are waiting")
+    v.cards(0)
+    v.consent()
+    v.cards(5)
+    expect(page.locator(".m3-card").first).to_contain_text("head turned")
+    page.locator("#to-personalize").click()
+
+    expect(page.locator("#prior-note")).to_contain_text("synthetic people")
+    page.locator("#personalize").click()
+    expect(page.locator("#fit-panel [role=progressbar]")).to_be_visible()
+    expect(page.locator("#fit-result")).to_contain_text("Personalized")
+    with page.expect_download() as download:
+        page.locator("#download-adapter").click()
+    assert download.value.suggested_filename == "me.safetensors"
+    page.locator("#to-look").click()
+
+    expect(page.locator(".m3-ready .m3-done")).to_be_attached()
+    assert v.turned() == "front view"
+    front = page.locator("[data-side=personalized] img").get_attribute("src")
+    stage = page.locator(".m3-stage3d")
+    stage.scroll_into_view_if_needed()
+    box, calls = stage.bounding_box(), len(v.calls)
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] - box["width"] / 4, middle[1], steps=8)
+    page.mouse.up()
+    assert "to its right" in v.turned()
+    assert page.locator("[data-side=personalized] img").get_attribute("src") != front
+    expect(page.get_by_text("Extrapolated")).to_be_visible()
+    assert len(v.calls) == calls, "turning asks the server nothing"
+    red, _, blue = v.colour("[data-side=personalized] img")
+    assert red > blue + 20
+    page.locator("#to-inversion").click()
+
+    v.upload("#inversion-photo", paths[0])
+    expect(page.locator("#inversion-photo img")).to_be_visible()
+    page.locator("#invert").click()
+    expect(page.locator("#inversion-zip")).to_be_enabled()
+    expect(page.locator("#inversion-shots img")).to_have_count(3)
+    expect(page.locator("#inversion-views img")).to_have_count(4)
+    expect(page.locator("#inversion-figures")).to_contain_text("0.70")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
+
+
+def test_the_viewer_turns_with_keys_and_touch(visit):
+    v: Visit = visit("phone")
+    v.page.locator("#examples button").first.click()
+    v.cards(10)
+    v.personalize()
+    v.tab("Look around")
+    expect(v.page.locator(".m3-ready .m3-done")).to_be_attached()
+    stage = v.page.locator(".m3-stage3d")
+    stage.focus()
+    stage.press("ArrowRight")
+    assert v.turned() == "head turned 7° to its left"
+    stage.press("ArrowUp")
+    assert v.turned() == "head turned 7° to its left, 7° up"
+    stage.press("Home")
+    assert v.turned() == "front view"
+    stage.evaluate(
+        """(stage) => {
+            const touch = (type, x) => stage.dispatchEvent(new PointerEvent(type, {
+                pointerId: 1, pointerType: 'touch', clientX: x, clientY: 100, bubbles: true }));
+            stage.setPointerCapture = () => {};
+            touch('pointerdown', 200); touch('pointermove', 260); touch('pointerup', 260);
+        }"""
+    )
+    assert "to its left" in v.turned()
+    # Another photo is another set of views.
+    front = v.page.locator("[data-side=personalized] img").get_attribute("data-view")
+    v.page.locator("#anchor input[type=range]").press("ArrowRight")
+    expect(v.page.locator("[data-side=personalized] img")).not_to_have_attribute("data-view", front)
+
+
+def test_two_visitors_at_once_see_only_their_own(visit, photos):
+    visitors = {visit(): RED, visit(): BLUE}
+    for v, colour in visitors.items():
+        v.consent()
+        v.upload("#photos", photos(colour, 3))
+    for v in visitors:
+        v.cards(3)
+        v.tab("Personalize")
+        v.page.locator("#personalize").click()
+    for v, colour in visitors.items():
+        expect(v.page.locator("#to-look")).to_be_enabled()
+        v.page.locator("#to-look").click()
+        expect(v.page.locator(".m3-ready")).to_be_attached()
+        red, _, blue = v.colour("[data-side=personalized] img")
+        assert (red > blue) == (colour == RED)
+        names = v.page.locator(".m3-name").all_inner_texts()
+        other = BLUE if colour == RED else RED
+        assert not any("_".join(map(str, other)) in name for name in names)
+
+
+def test_bad_inputs_get_a_sentence_and_lose_nothing(visit, photos, bad_photo: str, tmp_path):
+    v: Visit = visit()
+    page = v.page
+    v.consent()
+    v.upload("#photos", [*photos(RED, 2), bad_photo])
+    v.cards(3)
+    expect(page.locator(".m3-card.m3-bad")).to_contain_text("not a picture")
+    page.get_by_role("button", name="Remove notes.jpg").click()
+    v.cards(2)
+    v.personalize()
+
+    page.get_by_text("I already have an adapter file").click()
+    wrong = tmp_path / "wrong.safetensors"
+    wrong.write_text("nothing of the kind")
+    v.upload("#adapter-file", str(wrong))
+    expect(page.get_by_text("The file is not an adapter")).to_be_visible()
+    expect(page.locator("#download-adapter")).to_be_enabled()
+
+    v.tab("Inversion")
+    v.upload("#inversion-photo", bad_photo)
+    expect(page.locator("#inversion-photo img")).to_be_attached()
+    page.locator("#invert").click()
+    expect(page.get_by_text("not a picture that can be read").last).to_be_visible()
+    expect(page.locator("#invert")).to_be_enabled()
+    v.tab("Selfies")
+    v.cards(2)
+
+
+def test_stop_keeps_what_there_is_and_a_second_model_can_be_chosen(visit, photos):
+    v: Visit = visit()
+    page = v.page
+    v.consent()
+    v.upload("#photos", photos(RED, 2))
+    v.cards(2)
+    v.personalize()
+    page.get_by_role("button", name="Options").first.click()
+    page.get_by_label("number input for Steps").first.fill("900")
+    page.get_by_label("number input for Steps").first.blur()
+    page.locator("#personalize").click()
+    expect(page.locator("#fit-panel")).to_contain_text("of 900")
+    page.locator("#stop").click()
+    expect(page.locator("#fit-panel")).to_contain_text("Stopped early")
+    expect(page.locator("#personalize")).to_be_enabled()
+    chooser = page.locator("#model input")
+    expect(chooser).to_have_value("heads · 2 photos · rank 1 · 900 steps · stopped early")
+    chooser.click()
+    page.get_by_role("option", name="heads · 2 photos · rank 1", exact=True).click()
+    v.tab("Look around")
+    expect(page.locator("#look-status")).not_to_contain_text("stopped early")
+
+
+def test_an_example_person_with_held_out_photos_and_delete(visit):
+    v: Visit = visit()
+    page = v.page
+    page.get_by_role("button", name="Ben").click()
+    v.cards(10)
+    expect(page.get_by_role("button", name="Ben")).to_have_attribute("aria-pressed", "true")
+    v.personalize()
+    v.tab("Inversion")
+    page.get_by_role("button", name="Held-out photo 2").click()
+    expect(page.locator("#inversion-photo img")).to_be_visible()
+    page.locator("#invert").click()
+    expect(page.locator("#inversion-zip")).to_be_enabled()
+    page.locator("#delete").click()
+    expect(page.locator("#inversion-shots img")).to_have_count(0)
+    expect(page.locator("#invert")).to_be_disabled()
+    v.tab("Look around")
+    expect(page.locator(".m3-ready")).to_have_count(0)
+    v.tab("Selfies")
+    v.cards(0)
+
+
+def test_the_camera_takes_photos_only_with_consent(visit):
+    v: Visit = visit()
+    page = v.page
+    page.get_by_text("Take photos with the camera").click()
+    page.get_by_role("button", name="Start camera").click()
+    snap = page.get_by_role("button", name="Take photo", exact=True)
+    expect(snap).to_be_enabled()
+    snap.click()
+    expect(page.get_by_text("Tick the consent box first")).to_be_visible()
+    v.cards(0)
+    v.consent()
+    snap.click()
+    v.cards(1)
+    snap.click()
+    v.cards(2)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_tab_is_labelled_and_fits(visit, width: str, scheme: str):
+    v: Visit = visit(width, color_scheme=scheme)
+    page = v.page
+    for name in ("Selfies", "Personalize", "Look around", "Inversion", "About"):
+        v.tab(name)
+        expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+        # Everything that can be pressed or filled in has a name for those who cannot see it.
+        unnamed = page.evaluate(
+            """() => [...document.querySelectorAll('button, input, select, textarea, [tabindex="0"]')]
+                .filter((e) => e.offsetParent && e.type !== 'file')
+                .filter((e) => !(e.innerText || e.ariaLabel || e.title || e.placeholder || e.labels?.length
+                    || e.getAttribute('aria-labelledby') || e.querySelector('img[alt]:not([alt=""])')))
+                .map((e) => e.outerHTML.slice(0, 200))"""
+        )
+        assert unnamed == [], name
+        pictures = page.evaluate("[...document.querySelectorAll('img')].filter((i) => i.alt === null).length")
+        assert pictures == 0
