@@ -260,6 +260,7 @@ def _convert(args):
 def _evaluate(args):
     from dataclasses import replace
 
+    from my3dgen.evaluation.metrics import networks
     from my3dgen.evaluation.protocol import held_out, read_person, table
     from my3dgen.evaluation.sheets import comparison_sheet
     from my3dgen.personal.tune import TuneOptions
@@ -268,7 +269,7 @@ def _evaluate(args):
     folders = args.folders or sorted(str(p.parent) for p in Path("examples").glob("*/about.json"))
     if not folders:
         raise My3DGenError("there is no examples/ folder here; name folders with photo_*.jpg and test_*.jpg")
-    rows = []
+    rows, overview = [], {}
     for folder in folders:
         row, pictures = held_out(
             prior,
@@ -281,7 +282,12 @@ def _evaluate(args):
         print(json.dumps(row), file=sys.stderr)
         if args.out:
             _write(args.out, row["person"], {"sheet": comparison_sheet(pictures)})
-    return 0, {"prior": prior.name, "rows": rows, "table": table(rows)}
+            for who, images in pictures.items():
+                overview.setdefault(who, []).append(images[0])
+    if args.out:
+        overview.pop("full", None)
+        _write(args.out, "overview", {"image": comparison_sheet(overview)})
+    return 0, {"prior": prior.name, "networks": networks(), "rows": rows, "table": table(rows)}
 
 
 def _bench(args):

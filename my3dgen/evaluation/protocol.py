@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from my3dgen.errors import My3DGenError
-from my3dgen.evaluation.metrics import identity_similarity, networks
+from my3dgen.evaluation.metrics import identity_similarity
 from my3dgen.faces import Face, prepare
 from my3dgen.personal.project import project
 from my3dgen.personal.tune import TuneOptions, full_fine_tuning, personalize
@@ -84,8 +83,3 @@ def table(rows: Sequence[dict]) -> str:
     for name, row in zip([r["person"] for r in rows] + ["mean"], [*values, np.mean(values, 0)], strict=True):
         lines.append("| " + " | ".join([name, *(f"{v:.3f}" for v in row)]) + " |")
     return "\n".join(lines)
-
-
-def report(rows: Sequence[dict]) -> str:
-    """Everything measured, as JSON."""
-    return json.dumps({"networks": networks(), "rows": list(rows)}, indent=2)

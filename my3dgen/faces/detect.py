@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -59,20 +60,16 @@ _MOVES = (
     (-1, -1, 0),
 )
 
-_local = threading.local()  # dlib's detector and predictor are not promised to be thread-safe
+_LOCK = threading.Lock()  # dlib's detector keeps its working memory inside: one search at a time
 
 
+@lru_cache(maxsize=1)
 def _detector() -> dlib.fhog_object_detector:
-    if not hasattr(_local, "detector"):
-        _local.detector = dlib.get_frontal_face_detector()
-    return _local.detector
+    return dlib.get_frontal_face_detector()
 
 
 def _predictor() -> dlib.shape_predictor:
-    path = str(os.environ.get("MY3DGEN_LANDMARKS") or PREDICTOR)
-    if getattr(_local, "predictor_path", None) != path:
-        _local.predictor, _local.predictor_path = _load_predictor(path), path
-    return _local.predictor
+    return _load_predictor(str(os.environ.get("MY3DGEN_LANDMARKS") or PREDICTOR))
 
 
 def require_predictor() -> None:
@@ -80,6 +77,7 @@ def require_predictor() -> None:
     _predictor()
 
 
+@lru_cache(maxsize=2)
 def _load_predictor(path: str) -> dlib.shape_predictor:
     try:
         predictor = dlib.shape_predictor(path)
@@ -127,7 +125,8 @@ def _search(photo: np.ndarray, side: int, longest: int) -> list[Detection]:
     if scale != 1.0:
         size = tuple(max(1, round(length * scale)) for length in grey.shape[::-1])
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    boxes, scores, _ = _detector().run(grey, 0, 0.0)
+    with _LOCK:
+        boxes, scores, _ = _detector().run(grey, 0, 0.0)
     # dlib's boxes name their last pixel, hence the + 1
     edges = [np.array([b.left(), b.top(), b.right() + 1, b.bottom() + 1]) / scale for b in boxes]
     return [Detection(edge, float(score)) for edge, score in zip(edges, scores, strict=True)]

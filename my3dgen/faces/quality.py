@@ -32,7 +32,7 @@ class QualityLimits:
     warn_yaw: float = 0.6
     refuse_pitch: float = 0.8  # radians the head is raised or lowered
     warn_pitch: float = 0.5
-    stranger_ratio: float = 0.5  # a likeness below this part of the set's usual one ...
+    stranger_ratio: float = 0.4  # a likeness below this part of the set's usual one ...
     stranger_gap: float = 0.2  # ... and lower by this much is another person
     few_photos: int = 5  # fewer usable photos than this are warned about
     many_photos: int = 50  # more than this only take longer

@@ -151,6 +151,8 @@ def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
             image.draft(None, (options.longest_side, options.longest_side))  # 1/2, 1/4 or 1/8
         image.load()
         image = _upright(image)
+        if image.mode in ("RGB", "RGBA", "CMYK") and "transparency" not in image.info:
+            image = _shrink(image, options)  # early, for all that follows makes copies
         return Photo(np.array(_to_rgb(_shrink(_flatten(image), options))), tuple(warnings))
     except Exception as error:
         text = str(error).lower()
@@ -200,16 +202,11 @@ def _to_eight_bit(values: np.ndarray) -> np.ndarray:
 
 
 def _shrink(image: Image.Image, options: ReadOptions) -> Image.Image:
-    longest = max(image.size)
-    if longest <= options.longest_side:
+    scale = options.longest_side / max(image.size)
+    if scale >= 1.0:
         return image
-    scale = options.longest_side / longest
     size = tuple(max(1, round(side * scale)) for side in image.size)
-    profile = image.info.get("icc_profile")
-    image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)  # antialiased
-    if profile:
-        image.info["icc_profile"] = profile
-    return image
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)  # antialiased
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -52,6 +52,7 @@ def main(argv=None) -> int:
         out="assets/encoder.safetensors",
     )
     command("examples", "draw the example people", out="examples")
+    command("quality", "contact sheets and figures of the current prior", out="assets", people=40)
     args = parser.parse_args(argv)
     try:
         result = RUN[args.command](args)
@@ -140,6 +141,15 @@ def _examples(args):
     return {"written": args.out}
 
 
+def _quality(args):
+    from my3dgen.pretraining.quality import against_truth, contact_sheets, fronts_come_back
+    from my3dgen.priors import load_prior
+
+    prior = load_prior("heads")
+    figures = against_truth(prior, args.people) | fronts_come_back(prior, args.people)
+    return contact_sheets(prior, args.out) | figures
+
+
 RUN = {
     "convert-facekit": _convert,
     "render": _render,
@@ -151,6 +161,7 @@ RUN = {
     "identity": _identity,
     "encoder": _encoder,
     "examples": _examples,
+    "quality": _quality,
 }
 
 if __name__ == "__main__":

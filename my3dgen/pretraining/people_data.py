@@ -23,6 +23,10 @@ class Batch:
     part: Tensor  # [B, S, S] uint8
     landmarks: Tensor  # [B, 68, 2] pixels of S
 
+    def rows(self, index: Tensor) -> Batch:
+        """Some of the views."""
+        return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
 
 class Shards:
     """All shards of a folder in memory; `refresh` takes in shards written since."""
