@@ -19,6 +19,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+SERVER = str(HERE / "studio_server.py")
 PEOPLE = {"anna": (210, 150, 120), "ben": (120, 80, 60)}
 START_SECONDS = 240.0  # patience; how long the real app may take is a test of its own
 
@@ -33,8 +34,8 @@ class Served:
     cpu_seconds: float  # processor time it took until it answered
 
 
-def serve(script: Path, work: Path, **environment: str) -> Iterator[Served]:
-    """Run a script that serves the page, until the generator is closed."""
+def serve(command: list[str], work: Path, **environment: str) -> Iterator[Served]:
+    """Run a Python program that serves the page, until the generator is closed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,7 +49,7 @@ def serve(script: Path, work: Path, **environment: str) -> Iterator[Served]:
     start = time.monotonic()
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, str(script)], cwd=ROOT, env=settings | environment, stdout=out, stderr=out
+            [sys.executable, *command], cwd=ROOT, env=settings | environment, stdout=out, stderr=out
         )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -89,7 +90,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             for i in range(count):
                 picture = Image.fromarray(cartoon(colour, 0.08 * (i - count / 2), 0.0, 256))
                 picture.save(folder / f"{kind}_{i:02d}.jpg")
-    yield from serve(HERE / "serve_fake.py", work, TEST_EXAMPLES=str(work / "examples"))
+    yield from serve([SERVER, "fake"], work, TEST_EXAMPLES=str(work / "examples"))
+
+
+@pytest.fixture(scope="session")
+def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page over the real models and example people, with few projection steps."""
+    yield from serve([SERVER, "quick"], tmp_path_factory.mktemp("real"), MY3DGEN_PRIOR="heads")
 
 
 @pytest.fixture

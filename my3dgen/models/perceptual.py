@@ -86,7 +86,12 @@ class PerceptualDistance(nn.Module):
         )
 
     def forward(self, a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Distance [B] between pictures [B, 3, S, S] in [-1, 1]; `mask` [B, 1, S, S] weighs their pixels."""
+        """Distance [B] between pictures [B, 3, S, S] in [-1, 1]; `mask` [B, 1, S, S] weighs their pixels.
+
+        Pixels of weight 0 count nowhere, not even in the trunk's normalisation: both pictures get the same there.
+        """
+        if mask is not None:
+            a = torch.where(mask > 0, a, b)
         return self.between(self.features(a), self.features(b, mask))
 
 

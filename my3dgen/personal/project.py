@@ -44,7 +44,7 @@ class ProjectOptions:
         """The published schedule, and a short one for small priors that have an encoder."""
         if prior.config.output_resolution <= 256:
             return ProjectOptions(
-                steps=60, coarse_steps=44, lr=0.04, w_noise=0.0, camera_lr=0.002, prior_weight=0.002
+                steps=40, coarse_steps=32, lr=0.08, w_noise=0.0, camera_lr=0.003, prior_weight=0.002
             )
         return ProjectOptions()
 
@@ -128,8 +128,10 @@ class _Fit:
         """One step of Adam on all photos; returns their mean loss."""
         o, n = self.o, len(self.t)
         t = step / max(o.steps, 1)
-        rate = min(1.0, (1 - t) / o.lr_ramp_down)
-        rate = (0.5 - 0.5 * np.cos(np.pi * rate)) * min(1.0, (t + 0.5 / max(o.steps, 1)) / o.lr_ramp_up)
+        rate = min(1.0, (1 - t) / max(o.lr_ramp_down, 1e-6))
+        rate = (0.5 - 0.5 * np.cos(np.pi * rate)) * min(
+            1.0, (t + 0.5 / max(o.steps, 1)) / max(o.lr_ramp_up, 1e-6)
+        )
         for group in self.optimiser.param_groups:
             group["lr"] = group["scale"] * rate
         scale = self.prior.w_std * o.w_noise * max(0.0, 1 - t / o.w_noise_ramp) ** 2

@@ -51,7 +51,7 @@ class TuneOptions:
     def for_prior(prior) -> TuneOptions:
         """The release's settings, and a short, faster run for small priors."""
         if prior.config.output_resolution <= 256:
-            return TuneOptions(steps=150, batch=2, lr=0.01, decay=True)
+            return TuneOptions(steps=110, batch=2, lr=0.02, decay=True)
         return TuneOptions()
 
 

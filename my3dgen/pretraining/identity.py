@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from my3dgen.models.identity import DIMENSIONS, INPUT, WINDOW, IdentityNetwork
@@ -34,6 +34,7 @@ class IdentityOptions:
     lr: float = 2e-3
     scale: float = 24.0  # sharpness of the margin loss
     margin: float = 0.3  # CosFace margin on the cosine of the true person
+    start: str = ""  # weights to go on from; the people are learned anew
     seed: int = 0
 
 
@@ -127,6 +128,10 @@ def train(o: IdentityOptions) -> dict[str, float]:
     held = max(len(images) // 12, 2)
     seen = len(images) - held
     network = IdentityNetwork(o.purpose)
+    if o.start:
+        network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in load_file(o.start).items()}
+        )
     classes = nn.Parameter(torch.randn(seen, DIMENSIONS) * 0.05)
     optimiser = torch.optim.AdamW([*network.parameters(), classes], lr=o.lr, weight_decay=0.02)
     start, step, total = time.monotonic(), 0, 0.0
@@ -143,7 +148,7 @@ def train(o: IdentityOptions) -> dict[str, float]:
         with torch.autocast("cpu", torch.bfloat16):
             e = network(x.to(memory_format=torch.channels_last))
         cosine = F.normalize(e.float(), dim=1) @ F.normalize(classes, dim=1).T
-        margin = o.margin * min(1, step / 600)  # the margin comes in slowly, or nothing is learned at first
+        margin = o.margin * min(1, 2 * spent / o.minutes)  # slowly, or nothing is learned at first
         loss = F.cross_entropy(o.scale * (cosine - margin * F.one_hot(who, seen)), who)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

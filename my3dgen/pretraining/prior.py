@@ -169,7 +169,9 @@ class Trainer:
                 group["lr"] = float(rate) * group["scale"]
             batch = shards.batch(self.rng, o.batch, o.views)
             with torch.autocast("cpu", torch.bfloat16, enabled=o.half):
-                planes = self.generator.planes(self.generator.mapping(batch.z[:: o.views], None), noise_mode="none")
+                planes = self.generator.planes(
+                    self.generator.mapping(batch.z[:: o.views], None), noise_mode="none"
+                )
             planes = planes.float()
             losses = self.point_loss(batch, planes)
             if stage == 1:

@@ -17,7 +17,7 @@ from my3dgen.studio.page import LIGHT, PRIVATE, Page
 from my3dgen.studio.theme import CSS, theme
 
 CACHE_SECONDS = (300, 2 * 3600)  # how often Gradio's own cache is cleaned, and of files how old
-UPLOAD_LIMIT = "40mb"  # one file
+UPLOAD_LIMIT = "100mb"  # one file
 HEAD = '<meta name="referrer" content="no-referrer">'
 TITLE = (
     '<header class="m3-header"><h1>My3DGen</h1>'

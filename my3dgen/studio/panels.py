@@ -148,7 +148,9 @@ class Running:
             return fit_panel("Starting: loading the pretrained model …", 0.0, "", self.preview, "")
         title = stage_words(report.stage)
         share = report.step / max(report.steps, 1)
-        left = f" · {duration(report.seconds_left)} left" if report.seconds_left is not None else ""
+        # The first steps are slow (everything is loaded and warmed up), so their estimate is no use.
+        known = report.seconds_left is not None and report.step >= min(4, report.steps)
+        left = f" · {duration(report.seconds_left)} left" if known else ""
         return fit_panel(
             title, share, f"step {report.step} of {report.steps}{left}", self.preview, self.curve()
         )

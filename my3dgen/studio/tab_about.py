@@ -9,7 +9,7 @@ from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import Page
 
 TEXT = """
-### What this is
+## What this is
 My3DGen makes a 3D model of one person's face. A pretrained 3D face model (the *prior*) stays as it is; your
 photos train a small set of low-rank additions to it, under 1 MB, that make it look like you. Every tab shows
 the pretrained model beside the personalized one, so that you can see what those additions do.
@@ -17,7 +17,7 @@ the pretrained model beside the personalized one, so that you can see what those
 The method: Qi, Wu, Wang, Wang, Sengupta, *My3DGen: A Scalable Personalized 3D Generative Model*, WACV 2025
 (arXiv 2307.05468), on top of EG3D (Chan et al., CVPR 2022). This is an independent implementation.
 
-### Your photos
+## Your photos
 - They are read only after you tick the consent box, on this server, and are sent nowhere else. The page loads
   nothing from other sites, and nothing is measured.
 - Photos, crops and models belong to this browser tab alone. They are deleted an hour after you last used it,
@@ -25,11 +25,11 @@ The method: Qi, Wu, Wang, Wang, Sengupta, *My3DGen: A Scalable Personalized 3D G
 - The place and time that phones write into photos are dropped when a photo is read.
 - Only use photos of people who agreed. A model like this can make pictures that person was never in.
 
-### Licences
+## Licences
 The code and the `heads` weights: Apache 2.0. `ffhq` and `cats` are NVIDIA's and for non-commercial use only.
 The example people are rendered from USC ICT-FaceKit (MIT) and do not exist.
 
-### Calling it from a program
+## Calling it from a program
 Everything here is also an API: see *Use via API* at the bottom of the page. `/prepare`, `/load_example`,
 `/personalize`, `/load_adapter`, `/render`, `/invert` and `/delete_my_data` are stable.
 """
@@ -49,4 +49,4 @@ def _priors() -> str:
         f"- **{offer.title}**{' (used here)' if offer.name == used else ''}: {offer.about}"
         for offer in priors.offered()
     ]
-    return "### Which pretrained model\n" + "\n".join(lines)
+    return "## Which pretrained model\n" + "\n".join(lines)

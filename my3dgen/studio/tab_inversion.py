@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,9 @@ from my3dgen.studio.session import Session
 INTRO = (
     "Rebuilds a new photo with both models in under a minute: the personalized one should look more like you."
 )
+
+# A clear picture keeps the slider's place until there is something to compare.
+NOTHING = (str(Path(__file__).parent / "static" / "empty.png"),) * 2
 
 
 def build(page: Page) -> None:
@@ -57,6 +61,7 @@ def build(page: Page) -> None:
                 '<p class="m3-label">Drag the line: pretrained on its left, personalized on its right</p>'
             )
             slider = gr.ImageSlider(
+                NOTHING,
                 label="Pretrained and personalized",
                 show_label=False,
                 format="png",
@@ -87,8 +92,8 @@ def build(page: Page) -> None:
     page.follow(shots, lambda session: gr.skip() if session.filled else _no_shots())
     for component in (figures, novel):
         page.follow(component, lambda session: gr.skip() if session.filled else "")
-    for component in (photo, slider):
-        page.follow(component, lambda session: gr.skip() if session.filled else None)
+    page.follow(photo, lambda session: gr.skip() if session.filled else None)
+    page.follow(slider, lambda session: gr.skip() if session.filled else NOTHING)
     page.follow(
         download, lambda session: gr.skip() if session.filled else gr.update(value=None, interactive=False)
     )

@@ -27,4 +27,24 @@ def theme() -> gr.themes.Base:
         neutral_hue="slate",
         font=[_Installed(name) for name in FONTS],
         font_mono=[_Installed(name) for name in MONO],
+    ).set(
+        background_fill_primary="*neutral_50",  # `set` forgets Soft's own
+        # Soft's teal and grey are too pale to read (WCAG AA asks for a contrast of 4.5).
+        color_accent="*primary_700",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*primary_800",
+        block_title_text_color="*primary_800",
+        block_label_text_color_dark="white",
+        block_title_text_color_dark="white",
+        block_label_background_fill_dark="*primary_800",
+        block_title_background_fill_dark="*primary_800",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
     )

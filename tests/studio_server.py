@@ -1,8 +1,10 @@
-"""Serves the page over the stand-in models; run by the tests in a process of its own.
+"""Serves the page for the tests, in a process of its own: `studio_server.py fake` or `quick`.
 
+fake: over the stand-in models of fake_backend.py. quick: over the real ones, with few steps.
 Every connection to another machine is printed as a line that begins with EXTERNAL.
 """
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -23,13 +25,28 @@ def _watch(event: str, details: tuple) -> None:
         print("EXTERNAL", event, flush=True)
 
 
+def _quick() -> None:
+    """The real models, projecting in a few steps."""
+    from my3dgen.personal import project
+
+    usual = project.ProjectOptions.for_prior
+
+    def few(prior):
+        return dataclasses.replace(usual(prior), steps=4, coarse_steps=2)
+
+    project.ProjectOptions.for_prior = staticmethod(few)
+
+
 if __name__ == "__main__":
     sys.addaudithook(_watch)
-    import fake_backend
-
     from my3dgen.studio import app, examples
 
-    fake_backend.install()
+    if sys.argv[1] == "fake":
+        import fake_backend
+
+        fake_backend.install()
+    else:
+        _quick()
     if folder := os.environ.get("TEST_EXAMPLES"):
         examples.FOLDER = Path(folder)
     app.main()
