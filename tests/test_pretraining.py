@@ -1,0 +1,89 @@
+"""The drawing of synthetic people, as far as it needs no head model; and that z decodes into people."""
+
+import numpy as np
+import pytest
+
+from my3dgen.pretraining import examples, hair, light, people, raster, skinmaps
+
+
+def test_the_z_buffer_keeps_the_nearest_triangle():
+    near = [[2, 2, 1.0], [30, 2, 1.0], [2, 30, 1.0]]
+    far = [[0, 0, 0.5], [64, 0, 0.5], [0, 64, 0.5]]
+    behind = [[0, 0, -1.0], [64, 0, -1.0], [0, 64, -1.0]]
+    screen = np.array([*far, *near, *behind], np.float32)
+    faces = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]], np.int32)
+    nearest, index, weights = raster.draw(screen, faces, 64, 64)
+    assert index[5, 5] == 1 and nearest[5, 5] == pytest.approx(1)
+    assert index[1, 40] == 0 and nearest[1, 40] == pytest.approx(0.5)
+    assert index[63, 63] == -1 and nearest[63, 63] == 0
+    w = weights[5, 5]
+    at = w[0] * screen[3, :2] + w[1] * screen[4, :2] + (1 - w.sum()) * screen[5, :2]
+    assert np.allclose(at, 5.5, atol=1e-4)
+
+
+def test_spherical_harmonics_are_orthonormal():
+    d = np.random.default_rng(0).standard_normal((200_000, 3))
+    d /= np.linalg.norm(d, axis=1, keepdims=True)
+    y = light.basis(d)
+    assert np.allclose(y.T @ y / len(d) * 4 * np.pi, np.eye(9), atol=0.02)
+
+
+def test_light_comes_from_where_it_is():
+    lamp = light.from_key([1, 0, 0], 1.5, np.ones(3), 0.3, np.ones(3), np.ones(3))
+    sides = np.array([[1.0, 0, 0], [-1, 0, 0]], np.float32)
+    lobe = light.basis(sides)
+    e = light.irradiance(lamp, sides, lobe, lobe)
+    assert (e[0] > 2 * e[1]).all() and (e > 0).all()
+
+
+def test_everybody_decodes_into_a_drawable_person():
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        z = people.sample(rng)
+        assert np.mean(z**2) == pytest.approx(1, abs=1e-4)
+        person = people.decode(z)
+        for colour in (person.skin, person.lips, person.hair, person.iris, person.garment):
+            assert np.isfinite(colour).all() and (colour >= 0).all() and (colour <= 1.01).all()
+        assert all(0 <= v <= 1.5 for v in person.expression.values())
+        assert 0 <= person.smile <= 1 and 0 <= person.age <= 1
+
+
+def test_another_photo_is_the_same_person():
+    rng = np.random.default_rng(2)
+    z = people.sample(rng)
+    other = people.another_photo(z, rng)
+    for name in people.PERSON:
+        a, b = z[people.SLICES[name]], other[people.SLICES[name]]
+        assert np.allclose(a / np.linalg.norm(a), b / np.linalg.norm(b), atol=1e-4)  # only rescaled
+    assert not np.allclose(z[people.SLICES["light"]], other[people.SLICES["light"]])
+
+
+def test_the_skin_maps_put_lips_at_the_mouth_and_brows_above_the_eyes():
+    landmarks = np.load("assets/face68.npz")["mean"] / 0.0247 - [0, 0, 0]
+    landmarks[:, 1] -= landmarks[27, 1] - 3.74  # centimetres of the head model
+    maps = skinmaps.maps(landmarks)
+
+    def at(name, point):
+        return skinmaps.look_up(maps[skinmaps.CHANNELS.index(name)], point[None, :2])[0]
+
+    mouth = landmarks[48:60].mean(0)
+    assert at("lips", mouth) > 0.9 and at("lips", landmarks[30]) < 0.1
+    assert at("brow_distance", landmarks[24]) < 0.5 < at("brow_distance", landmarks[57])
+
+
+def test_long_hair_is_geometry_and_short_hair_is_not():
+    z = np.zeros(people.Z_DIM, np.float32)
+    z[people.SLICES["hair"].start + 2] = 2.0
+    vertices, _, faces = hair.curtain(people.decode(z), np.ones(3))
+    assert len(vertices) > 100 and faces.max() < len(vertices)
+    z[people.SLICES["hair"].start + 2] = -2.0
+    assert len(hair.curtain(people.decode(z), np.ones(3))[0]) == 0
+
+
+def test_example_people_are_not_training_people():
+    shards = [np.random.default_rng(seed) for seed in range(20)]
+    drawn = np.stack([people.sample(r) for r in shards])
+    for who in examples.PEOPLE:
+        z = examples.identity(who)
+        assert np.abs(drawn - z).max(1).min() > 0.5
+        assert len(who.marks) >= 2
