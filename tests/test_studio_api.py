@@ -228,6 +228,16 @@ def test_delete_my_data_removes_every_file(app: Served, client: Client, photos):
     assert client.predict(api_name="/delete_my_data")["deleted"] in (True, False)
 
 
+def test_deleting_ends_a_fit_that_runs(client: Client, photos):
+    prepare(client, photos(RED, 2))
+    fit = client.submit("heads", 1, 3000, 0, False, api_name="/personalize")
+    while not fit.outputs():
+        time.sleep(0.05)
+    assert client.predict(api_name="/delete_my_data") == {"deleted": True}
+    with pytest.raises(AppError, match="deleted while this was running"):
+        fit.result(60)
+
+
 def test_light_work_is_not_stuck_behind_a_fit(client: Client, other: Client, photos):
     prepare(client, photos(RED, 2))
     prepare(other, photos(BLUE, 2))
