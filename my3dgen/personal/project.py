@@ -44,7 +44,13 @@ class ProjectOptions:
         """The published schedule, and a short one for small priors that have an encoder."""
         if prior.config.output_resolution <= 256:
             return ProjectOptions(
-                steps=40, coarse_steps=32, lr=0.08, w_noise=0.0, camera_lr=0.003, prior_weight=0.002
+                steps=36,
+                coarse_steps=30,
+                lr=0.08,
+                w_noise=0.0,
+                camera_lr=0.003,
+                prior_weight=0.002,
+                micro_batch=1,
             )
         return ProjectOptions()
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import cv2
 import dlib
 import numpy as np
+import torch
 
+from my3dgen.personal.images import to_uint8
 from my3dgen.pretraining.people_data import Shards
+from my3dgen.priors import load_prior
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class LandmarkOptions:
     data: str = "data/train"  # shards
     out: str = "assets/landmarks68.dat"
     people: int = 2400  # pictures to train on
-    trees: int = 200  # trees a cascade level
+    with_prior: bool = True  # also learn from the prior's own renders
+    trees: int = 150  # trees a cascade level
     depth: int = 3
     cascade: int = 10
     oversampling: int = 8
@@ -29,19 +33,41 @@ class LandmarkOptions:
     seed: int = 0
 
 
+def worn(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A grey picture as a bad camera or a soft model shows it: blurred, noisy, under- or overexposed."""
+    side = int(rng.uniform(70, 300))
+    image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(image, (512, 512), interpolation=cv2.INTER_CUBIC).astype(np.float32) / 255
+    image = np.clip(image, 0, 1) ** np.exp(rng.uniform(-0.4, 0.4)) + rng.normal(
+        0, rng.uniform(0, 0.03), image.shape
+    )
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
 def examples(o: LandmarkOptions):
-    """Grey pictures of 512 px and dlib's full_object_detection lists, boxes as the detector gives them (jittered by dlib later)."""
+    """Grey pictures of 512 px and dlib's full_object_detection lists, boxes as the detector gives them.
+
+    A third as drawn, a third worn, a third as the current prior renders the same people (where there is one),
+    so that its softer pictures are not misread.
+    """
     rng = np.random.default_rng(o.seed)
     shards = Shards(o.data)
     detector = dlib.get_frontal_face_detector()
+    prior = load_prior("heads") if o.with_prior else None
     images, shapes = [], []
     while len(images) < o.people:
         shard = shards.data[rng.integers(len(shards.data))]
         i, v = rng.integers(len(shard["z"])), rng.integers(2)
-        image, points = shard["image"][i, v], shard["landmarks"][i, v]
+        image, points = shard["image"][i, v], shard["landmarks"][i, v] * 2
+        kind = len(images) % 3
+        if kind == 2 and prior is not None:
+            w = prior.generator.mapping(torch.from_numpy(shard["z"][i])[None], None)[0]
+            image = to_uint8(prior.render(w, torch.from_numpy(shard["camera"][i, v])))
         # twice as large: dlib keeps training points as whole pixels
-        image, points = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), points * 2
+        image = cv2.resize(image, (512, 512), interpolation=cv2.INTER_CUBIC)
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if kind == 1:
+            image = worn(image, rng)
         found = detector(image, 0)
         if len(found) != 1:
             continue

@@ -48,8 +48,8 @@ def build() -> gr.Blocks:
             delete = gr.Button(
                 "Delete my data", variant="stop", size="sm", elem_id="delete", scale=0, min_width=160
             )
-        page.changed_by(delete.click(_delete, None, gone, show_progress="hidden", **LIGHT, **PRIVATE))
-        page.connect(demo.load)
+        deleted = delete.click(_delete, None, gone, show_progress="hidden", **LIGHT, **PRIVATE)
+        page.connect(demo.load, deleted)
         api.build()
     demo.queue(default_concurrency_limit=4, max_size=64)
     return demo

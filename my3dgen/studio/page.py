@@ -30,12 +30,20 @@ class Page:
 
     tabs: gr.Tabs | None = None
     watchers: list[tuple[Any, Callable[[Session], Any]]] = field(default_factory=list)
+    blanks: list[tuple[Any, Any]] = field(default_factory=list)
     changes: list[Any] = field(default_factory=list)
     loads: list[tuple[Callable, Any]] = field(default_factory=list)
 
     def follow(self, component: Any, update: Callable[[Session], Any]) -> None:
-        """Give `component` the value or gr.update() that `update` returns whenever the session changed."""
+        """Give `component` the value or gr.update() that `update` returns whenever the session changed.
+
+        A page starts with an empty session, so components are laid out as they should look for one.
+        """
         self.watchers.append((component, update))
+
+    def blank(self, component: Any, value: Any = None) -> None:
+        """Give `component` this value when the visitor deletes everything."""
+        self.blanks.append((component, value))
 
     def changed_by(self, event: Any) -> Any:
         """Say that this event changes the session."""
@@ -52,8 +60,8 @@ class Page:
             lambda: gr.Tabs(selected=tab), None, self.tabs, queue=False, show_progress="hidden", **PRIVATE
         )
 
-    def connect(self, load: Any) -> None:
-        """Once everything is laid out: refresh all watchers after each change and when the page opens."""
+    def connect(self, load: Any, deleted: Any) -> None:
+        """Once everything is laid out: connect changes to watchers, and the `deleted` event to blanks."""
         components = [component for component, _ in self.watchers]
 
         @guarded
@@ -62,9 +70,10 @@ class Page:
             return [update(session) for _, update in self.watchers]
 
         options = {"queue": False, "show_progress": "hidden", **PRIVATE}
-        load(refresh, None, components, **options)
-        for function, outputs in self.loads:
-            load(function, None, outputs, show_progress="hidden", **LIGHT, **PRIVATE)
-        for event in self.changes:
+        for event in [*self.changes, deleted]:
             event.success(refresh, None, components, **options)
             event.failure(refresh, None, components, **options)
+        values = [value for _, value in self.blanks]
+        deleted.success(lambda: values, None, [component for component, _ in self.blanks], **options)
+        for function, outputs in self.loads:
+            load(function, None, outputs, show_progress="hidden", **LIGHT, **PRIVATE)

@@ -88,15 +88,16 @@ def build(page: Page) -> None:
     page.follow(start, lambda session: gr.update(interactive=session.model() is not None))
     page.follow(stop, lambda session: gr.update(interactive="invert" in session.running))
     page.follow(held_out, lambda session: panels.held_out(_person(session)))
-    page.follow(panel, lambda session: gr.skip() if session.filled else _idle())
-    page.follow(shots, lambda session: gr.skip() if session.filled else _no_shots())
-    for component in (figures, novel):
-        page.follow(component, lambda session: gr.skip() if session.filled else "")
-    page.follow(photo, lambda session: gr.skip() if session.filled else None)
-    page.follow(slider, lambda session: gr.skip() if session.filled else NOTHING)
-    page.follow(
-        download, lambda session: gr.skip() if session.filled else gr.update(value=None, interactive=False)
-    )
+    blanks = [
+        (panel, _idle()),
+        (shots, _no_shots()),
+        (slider, NOTHING),
+        (figures, ""),
+        (novel, ""),
+        (photo, None),
+    ]
+    for component, value in [*blanks, (download, gr.update(value=None, interactive=False))]:
+        page.blank(component, value)
 
 
 def _no_shots() -> str:

@@ -47,8 +47,8 @@ def build(page: Page, tab: gr.Tab) -> None:
     page.go(onwards, "inversion")
     page.follow(need, _need)
     page.follow(anchor, _anchor)
-    page.follow(faces, lambda session: gr.skip() if session.model() else None)
-    page.follow(shown, lambda session: gr.skip() if session.model() else None)
+    page.blank(faces)
+    page.blank(shown)
     page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
 
 

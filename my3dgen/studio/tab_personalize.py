@@ -70,7 +70,7 @@ def build(page: Page) -> None:
     )
     page.follow(stop, lambda session: gr.update(interactive="fit" in session.running))
     page.follow(need, _need)
-    page.follow(panel, lambda session: gr.skip() if session.models or session.running else _idle())
+    page.blank(panel, _idle())
     page.follow(result, _result)
     page.follow(chooser, _chooser)
     page.follow(download, _download)

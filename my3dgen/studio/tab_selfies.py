@@ -63,7 +63,7 @@ def build(page: Page) -> None:
     page.follow(cards, _cards)
     page.follow(people, lambda session: panels.people(examples.listed(), session.example))
     page.follow(status, _status)
-    page.follow(drop, lambda session: gr.skip() if session.filled or session.waiting else None)
+    page.blank(drop)
     page.follow(onwards, lambda session: gr.update(interactive=bool(session.accepted())))
 
 

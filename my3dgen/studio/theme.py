@@ -41,6 +41,8 @@ def theme() -> gr.themes.Base:
         block_title_text_color_dark="white",
         block_label_background_fill_dark="*primary_800",
         block_title_background_fill_dark="*primary_800",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
