@@ -42,14 +42,15 @@ def test_identity_tells_the_example_people_apart(people, purpose):
                 same += cosine[~torch.eye(len(cosine), dtype=torch.bool)].tolist()
             else:
                 other += cosine.flatten().tolist()
-    assert np.mean(same) > 0.5 and np.mean(other) < 0.3
-    assert np.quantile(same, 0.1) > np.quantile(other, 0.9)
+    assert np.mean(same) > 0.45 and np.mean(other) < 0.2
+    auc = np.mean(np.array(same)[:, None] > np.array(other)[None])
+    assert auc > (0.9 if purpose == "loss" else 0.93)
 
 
 def test_identity_vectors_are_unit_and_differentiable(people):
     image = from_uint8(people["ada"][0].image)[None].requires_grad_(True)
     vector = load_identity("loss").embed(image)
-    assert vector.shape == (1, 512) and float(vector.norm()) == pytest.approx(1, abs=1e-5)
+    assert vector.shape == (1, 512) and float(vector.detach().norm()) == pytest.approx(1, abs=1e-5)
     vector.sum().backward()
     assert image.grad.abs().sum() > 0
 

@@ -25,6 +25,7 @@ TASK_STAGES = {
     "tune": "tuning to this photo",
     "pivotal": "tuning to this photo",
 }
+JUMP = 1.6  # from one report to the next, a loss of the same kind does not grow by more
 # A press on anything with data-event inside the component becomes a Gradio event of that name.
 PRESSES = """
 const names = ['pick', 'remove'];
@@ -139,7 +140,12 @@ class Running:
         if report.preview is not None:
             self.preview = data_uri(report.preview, side=384)
         if report.loss is not None and np.isfinite(report.loss):
-            self.losses.setdefault(report.stage, []).append((report.step, float(report.loss)))
+            curve, loss = self.losses.setdefault(report.stage, []), float(report.loss)
+            # A jump means that something else is measured from here on (the full resolution instead of a
+            # coarse one): as one curve it would look as if all had gone wrong.
+            if curve and loss > JUMP * curve[-1][1]:
+                curve.clear()
+            curve.append((report.step, loss))
 
     def html(self) -> str:
         """The panel: preview, stage, bar, seconds left, loss curve. Its size never changes."""

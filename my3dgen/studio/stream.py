@@ -12,7 +12,7 @@ from typing import Any
 from my3dgen.progress import Progress, ProgressCallback
 
 REPORT_SECONDS = 0.25  # at most so often; a page cannot show more anyway
-FORGOTTEN_SECONDS = 120.0  # nobody has asked for a report for so long: stop working
+FORGOTTEN_SECONDS = 120.0  # nobody came for the next report for so long: stop working
 
 
 def run(work: Callable[[ProgressCallback], Any], stop_file: str | None = None) -> Iterator[Progress | Any]:
@@ -24,16 +24,20 @@ def run(work: Callable[[ProgressCallback], Any], stop_file: str | None = None) -
     Raises what the work raises.
     """
     reports: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    state = {"closed": False, "asked": time.monotonic(), "reported": 0.0, "stage": ""}
+    reported, stage = 0.0, ""
+    given: float | None = None  # when the caller took a report; None while it waits for the next
+    closed = False
 
     def progress(report: Progress) -> bool:
+        nonlocal reported, stage
         now = time.monotonic()
-        due = now - state["reported"] >= REPORT_SECONDS or report.stage != state["stage"]
+        due = now - reported >= REPORT_SECONDS or report.stage != stage
         if due or report.preview is not None or report.step == report.steps:
-            state["reported"], state["stage"] = now, report.stage
+            reported, stage = now, report.stage
             reports.put(("report", report))
         stopped = stop_file is not None and Path(stop_file).exists()
-        return not (stopped or state["closed"] or now - state["asked"] > FORGOTTEN_SECONDS)
+        forgotten = given is not None and now - given > FORGOTTEN_SECONDS
+        return not (stopped or closed or forgotten)
 
     def target() -> None:
         try:
@@ -41,16 +45,16 @@ def run(work: Callable[[ProgressCallback], Any], stop_file: str | None = None) -
         except BaseException as error:
             reports.put(("error", error))
 
-    thread = threading.Thread(target=target, daemon=True)
-    thread.start()
+    threading.Thread(target=target, daemon=True).start()
     try:
         while True:
-            state["asked"] = time.monotonic()
+            given = None
             kind, value = reports.get()
+            given = time.monotonic()
             if kind == "error":
                 raise value
             yield value
             if kind == "result":
                 return
     finally:
-        state["closed"] = True
+        closed = True

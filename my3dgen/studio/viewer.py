@@ -20,7 +20,7 @@ TEMPLATE = """
       <figcaption>Personalized</figcaption></figure>
   </div>
   <div class="m3-state">
-    <span class="m3-badge" hidden>Extrapolated: beyond ±20° the model guesses</span></div>
+    <span class="m3-badge" hidden>Extrapolated: more than ±20°</span></div>
   <div class="m3-loading"><div class="m3-fill"></div></div>
   <p class="m3-help">
     <span>Drag to turn, or focus and use the arrow keys; Home or a double click faces you.</span>
