@@ -22,8 +22,10 @@ class LandmarkOptions:
     data: str = "data/train"  # shards
     out: str = "assets/landmarks68.dat"
     people: int = 2400  # pictures to train on
-    with_prior: bool = True  # also learn from the prior's own renders
-    trees: int = 150  # trees a cascade level
+    mixed: bool = (
+        False  # also worn pictures and the prior's renders: better on those, worse on real photographs
+    )
+    trees: int = 200  # trees a cascade level
     depth: int = 3
     cascade: int = 10
     oversampling: int = 8
@@ -47,20 +49,19 @@ def worn(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def examples(o: LandmarkOptions):
     """Grey pictures of 512 px and dlib's full_object_detection lists, boxes as the detector gives them.
 
-    A third as drawn, a third worn, a third as the current prior renders the same people (where there is one),
-    so that its softer pictures are not misread.
+    `mixed` makes a third of them worn and renders a third with the current prior.
     """
     rng = np.random.default_rng(o.seed)
     shards = Shards(o.data)
     detector = dlib.get_frontal_face_detector()
-    prior = load_prior("heads") if o.with_prior else None
+    prior = load_prior("heads") if o.mixed else None
     images, shapes = [], []
     while len(images) < o.people:
         shard = shards.data[rng.integers(len(shards.data))]
         i, v = rng.integers(len(shard["z"])), rng.integers(2)
         image, points = shard["image"][i, v], shard["landmarks"][i, v] * 2
-        kind = len(images) % 3
-        if kind == 2 and prior is not None:
+        kind = len(images) % 3 if o.mixed else 0
+        if kind == 2:
             w = prior.generator.mapping(torch.from_numpy(shard["z"][i])[None], None)[0]
             image = to_uint8(prior.render(w, torch.from_numpy(shard["camera"][i, v])))
         # twice as large: dlib keeps training points as whole pixels
