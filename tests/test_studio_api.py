@@ -17,6 +17,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from my3dgen.errors import My3DGenError
+from my3dgen.faces import Face
 from my3dgen.progress import Progress
 from my3dgen.studio import examples, jobs, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
@@ -360,6 +361,14 @@ def test_errors_become_one_sentence(caplog: pytest.LogCaptureFixture):
         assert visible(error).message == UNEXPECTED
     assert "ValueError" in caplog.text
     assert "my name" not in caplog.text
+
+
+def test_photos_keep_the_servers_folders_to_themselves():
+    folder = "/srv/gradio/0123456789abcdef"
+    faces = [Face(f"{folder}/a.jpg", refused=f"This is the same picture as {folder}/b.jpg.")]
+    (photo,) = service._photos(faces)
+    assert (photo.name, photo.face.refused) == ("a.jpg", "This is the same picture as b.jpg.")
+    assert folder not in photo.face.source
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "1", True, 2.5, 11])

@@ -55,7 +55,7 @@ def add_photos(
         raise My3DGenError(
             f"{there + len(photos)} photos are too many; at most {MOST_PHOTOS} help, so choose the best ones."
         )
-    new = [_photo(face) for face in compute.prepare(photos, progress)]
+    new = _photos(compute.prepare(photos, progress))
     usable = [photo for photo in new if photo.face.refused is None]
     if replace_all and not usable:
         reasons = "; ".join(f"{photo.name}: {photo.face.refused}" for photo in new[:3])
@@ -76,7 +76,7 @@ def add_photos(
 def load_example(session: Session, name: str, progress: ProgressCallback | None = None) -> None:
     """Put an example person's photos in place of the session's (no consent needed: nobody is real)."""
     person = examples.named(name)
-    photos = [_photo(face) for face in _example_faces(person, progress)]
+    photos = _photos(_example_faces(person, progress))
     with session.lock:
         session.photos, session.example = photos, person.name
 
@@ -96,14 +96,26 @@ def remove_photo(session: Session, photo_id: Any) -> None:
         session.photos = [photo for photo in session.photos if photo.id != photo_id]
 
 
-def _photo(face: Any) -> Photo:
-    """Give a face an id; its file name stays here and goes into no adapter."""
+def _photos(faces: list[Any]) -> list[Photo]:
+    """Give faces ids. File names stay here and go into no adapter; the server's folders are told nobody."""
+    folders = {f"{Path(face.source).parent}/" for face in faces} - {"./"}
+    return [_photo(face, folders) for face in faces]
+
+
+def _photo(face: Any, folders: set[str]) -> Photo:
+    def plain(sentence: str) -> str:
+        for folder in folders:
+            sentence = sentence.replace(folder, "")
+        return sentence
+
     digest = ""
     if face.refused is None:
         camera = np.asarray(face.camera, np.float32)
         digest = hashlib.sha256(np.ascontiguousarray(face.image).tobytes() + camera.tobytes()).hexdigest()
     name, photo_id = Path(face.source).name, secrets.token_hex(8)
-    return Photo(photo_id, name, replace(face, source=photo_id), digest)
+    refused = None if face.refused is None else plain(face.refused)
+    face = replace(face, source=photo_id, refused=refused, warnings=tuple(map(plain, face.warnings)))
+    return Photo(photo_id, name, face, digest)
 
 
 def angles(face: Any) -> tuple[float, float]:
