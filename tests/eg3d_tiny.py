@@ -9,11 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from my3dgen.models.eg3d.config import GeneratorConfig
 from my3dgen.priors import Prior, load_prior
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RAW_TOLERANCE = 1e-4  # raw render, depth, planes
 IMAGE_TOLERANCE = 2e-4  # final picture
+SMALL = GeneratorConfig(  # sizes that are fast to run with random weights
+    z_dim=8, w_dim=16, channel_base=512, channel_max=8, plane_resolution=32, plane_channels=4,
+    decoder_hidden=8, feature_channels=6, neural_resolution=16, depth_samples=8, importance_samples=8,
+    sr_input_resolution=16, sr_channels=(8, 4), output_resolution=64,
+)  # fmt: skip
 
 
 def tiny_prior() -> Prior:

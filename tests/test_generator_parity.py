@@ -9,6 +9,7 @@ from eg3d_tiny import (
     FIXTURES,
     IMAGE_TOLERANCE,
     RAW_TOLERANCE,
+    SMALL,
     assert_close,
     assert_matches,
     reference,
@@ -36,12 +37,7 @@ def det64(tiny):
 def small(**changes) -> Generator:
     """A random generator that is fast to run."""
     torch.manual_seed(0)
-    config = GeneratorConfig(
-        z_dim=8, w_dim=16, channel_base=512, channel_max=8, plane_resolution=32, plane_channels=4,
-        decoder_hidden=8, feature_channels=6, neural_resolution=16, depth_samples=8, importance_samples=8,
-        sr_input_resolution=16, sr_channels=(8, 4), output_resolution=64,
-    )  # fmt: skip
-    generator = Generator(dataclasses.replace(config, **changes)).eval().requires_grad_(False)
+    generator = Generator(dataclasses.replace(SMALL, **changes)).eval().requires_grad_(False)
     for name, parameter in generator.named_parameters():
         if name.endswith(("bias", "noise_strength")):
             parameter.add_(0.1 * torch.randn_like(parameter))

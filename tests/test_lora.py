@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from eg3d_tiny import assert_close, assert_matches, reference, tiny_prior
+from eg3d_tiny import SMALL, assert_close, assert_matches, reference, tiny_prior
 
 from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d import lora
@@ -26,12 +26,7 @@ def count(generator: Generator, **options) -> int:
 @pytest.fixture(scope="module")
 def small() -> Generator:
     torch.manual_seed(0)
-    config = GeneratorConfig(
-        z_dim=8, w_dim=16, channel_base=512, channel_max=8, plane_resolution=32, plane_channels=4,
-        decoder_hidden=8, feature_channels=6, neural_resolution=16, depth_samples=8, importance_samples=8,
-        sr_input_resolution=16, sr_channels=(8, 4), output_resolution=64,
-    )  # fmt: skip
-    return Generator(config).eval().requires_grad_(False)
+    return Generator(SMALL).eval().requires_grad_(False)
 
 
 def person(generator: Generator, options: LoraOptions, seed: int = 1) -> dict[str, torch.Tensor]:

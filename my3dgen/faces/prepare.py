@@ -53,7 +53,7 @@ def prepare(
         reason = "Not looked at: preparing was stopped before this photo; prepare it again."
         faces.append(Face(read.source_name(photos[index], index), refused=reason))
     faces = _mark_copies(faces)
-    return _mark_strangers(faces, options.limits) if options.compare_people else faces
+    return mark_strangers(faces, options.limits) if options.compare_people else faces
 
 
 def _require_list(photos: Sequence[read.PhotoSource]) -> list[read.PhotoSource]:
@@ -119,8 +119,11 @@ def _mark_copies(faces: list[Face]) -> list[Face]:
     return marked
 
 
-def _mark_strangers(faces: list[Face], limits: quality.QualityLimits) -> list[Face]:
-    """Warn where a photo seems to show someone else."""
+def mark_strangers(faces: list[Face], limits: quality.QualityLimits | None = None) -> list[Face]:
+    """Warn where a photo seems to show someone else; a photo already warned about is left as it is.
+
+    `prepare` does this for the photos it gets; call it again where photos came in several batches.
+    """
     usable = [index for index, face in enumerate(faces) if face.refused is None]
     if len(usable) < 3:
         return faces
@@ -130,6 +133,8 @@ def _mark_strangers(faces: list[Face], limits: quality.QualityLimits) -> list[Fa
     faces = list(faces)
     for which, likeness, usual in quality.strangers(embeddings, limits):
         index = usable[which]
+        if any("different person" in warning for warning in faces[index].warnings):
+            continue
         sentence = (
             f"This may be a different person (likeness to the other photos {likeness:.2f}, theirs to each "
             f"other {usual:.2f}); remove the photo if it is."

@@ -84,29 +84,9 @@ def prepare(photos: Sequence[str | bytes], progress: ProgressCallback | None = N
 
 def compare_people(faces: list[Any]) -> list[Any]:
     """Warn where one photo seems to show someone else than the rest (prepare compares only what it gets)."""
-    import torch
+    from my3dgen.faces.prepare import mark_strangers
 
-    from my3dgen.errors import My3DGenError
-    from my3dgen.faces import quality
-    from my3dgen.models.identity import load_identity
-
-    usable = [index for index, face in enumerate(faces) if face.refused is None]
-    try:
-        network = load_identity("loss")
-    except My3DGenError:  # not installed: nothing to compare by
-        return faces
-    with torch.no_grad():
-        crops = (torch.from_numpy(faces[index].image).permute(2, 0, 1)[None] for index in usable)
-        vectors = [network.embed(crop.float() / 127.5 - 1)[0].numpy() for crop in crops]
-    faces = list(faces)
-    for which, same, usual in quality.strangers(np.array(vectors)):
-        face = faces[usable[which]]
-        if not any("different person" in warning for warning in face.warnings):
-            sentence = (
-                f"This may be a different person (likeness to the others {same:.2f}, usual {usual:.2f})."
-            )
-            faces[usable[which]] = replace(face, warnings=(*face.warnings, sentence))
-    return faces
+    return mark_strangers(faces)
 
 
 @on_gpu(60)
