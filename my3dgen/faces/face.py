@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from my3dgen import cameras
+from my3dgen.faces.align import Placement
 
 # Where each of the 68 landmarks is found in the flipped picture.
 MIRRORED_68 = np.array(
@@ -32,6 +33,9 @@ class Face:
     warnings: tuple[str, ...] = ()  # one sentence each; the photo is used all the same
     refused: str | None = None  # one sentence; None: usable
     thumbnail: np.ndarray | None = None  # uint8 [h, w, 3] the whole photo, at most 256 pixels a side
+    placement: Placement | None = (
+        None  # where the crop lies in the photo; None where the photo is not at hand
+    )
 
     @property
     def usable(self) -> bool:
@@ -39,7 +43,7 @@ class Face:
 
     def mirrored(self) -> Face:
         """The left-right flipped face with the flipped camera; called `<stem>_mirror`."""
-        flipped = replace(self, source=f"{Path(self.source).stem}_mirror")
+        flipped = replace(self, source=f"{Path(self.source).stem}_mirror", placement=None)
         changes = {
             name: np.ascontiguousarray(array[:, ::-1])
             for name in ("image", "valid", "thumbnail")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -93,7 +94,14 @@ def _find(face: Face, pixels: np.ndarray, options: PrepareOptions) -> Face:
     crop = align.align(pixels, marks)
     marks = crop.placement.to_crop(marks)
     camera, _ = pose.estimate(marks)
-    face = replace(face, image=crop.image, valid=crop.valid, landmarks=marks, camera=camera)
+    face = replace(
+        face,
+        image=crop.image,
+        valid=crop.valid,
+        landmarks=marks,
+        camera=camera,
+        placement=crop.placement,
+    )
     verdict = quality.judge(face, crop.placement.scale, options.limits)
     return replace(face, warnings=warnings + verdict.warnings, refused=verdict.refused)
 
@@ -112,7 +120,9 @@ def _mark_copies(faces: list[Face]) -> list[Face]:
         if face.refused is None:
             key = face.image.tobytes()
             if key in first:
-                sentence = f"This is the same picture as {first[key]}; another photo would add more."
+                sentence = (
+                    f"This is the same picture as {Path(first[key]).name}; another photo would add more."
+                )
                 face = replace(face, warnings=(*face.warnings, sentence))
             first.setdefault(key, face.source)
         marked.append(face)

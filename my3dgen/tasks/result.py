@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +22,10 @@ class TaskResult:
     ws: Tensor  # [L, w_dim], the latent behind the result
     camera: Tensor  # [25], the camera of "image"
     networks: dict[str, str] = field(default_factory=dict)  # which networks made which figure
+    frames: tuple[np.ndarray, ...] = ()  # uint8 [H, W, 3] each, in order: a strip or an animation
+    extra: dict[str, Any] = field(
+        default_factory=dict
+    )  # further JSON-ready values, such as scores along a slider
 
 
 def one_face(photo) -> Face:
