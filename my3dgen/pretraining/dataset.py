@@ -23,7 +23,7 @@ def write_shard(
 ) -> None:
     """Draw `people_count` random people from `views` cameras each and write one uncompressed `.npz`.
 
-    Holds z [N, 112] float32, camera [N, V, 25], image [N, V, S, S, 3] uint8, depth [N, V, S, S] float16,
+    Holds z [N, Z_DIM] float32, camera [N, V, 25], image [N, V, S, S, 3] uint8, depth [N, V, S, S] float16,
     part [N, V, S, S] uint8, landmarks [N, V, 68, 2] float32 (pixels of S).
     """
     kit = facekit.load()

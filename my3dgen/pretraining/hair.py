@@ -1,8 +1,10 @@
-"""Hair as geometry: the scalp pushed outwards, and a curtain that hangs for long hair."""
+"""Hair as geometry: the scalp pushed outwards, a curtain for long hair, a fringe, a bun."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from my3dgen.pretraining.grids import grid_faces
 
 # forehead hairline -> sideburn -> over the ear -> nape: height (cm) above which hair grows, by depth z (cm)
 _Z = np.array([-10.0, -4.0, -2.2, -1.0, 0.5, 1.8, 2.7, 3.6, 5.0, 6.5, 8.0, 10.0, 14.0])
@@ -43,12 +45,13 @@ def scalp_offset(canonical: np.ndarray, person) -> np.ndarray:
     """How far the scalp is pushed outwards, cm [N]."""
     inside = growth(canonical, person.hairline, person.bald)
     x, y, z = canonical.T
-    edge = np.clip(inside / 1.3, 0, 1)
+    edge = np.clip(inside / (1.3 + 0.35 * person.afro), 0, 1)
     edge = edge * edge * (3 - 2 * edge)
     top = np.clip((y - 7.5) / 6, 0, 1) * person.hair_top
     parting = 0.35 * np.exp(-(((x - person.hair_part) / 0.5) ** 2)) * np.clip((y - 9) / 3, 0, 1)
     curl = person.hair_curl * (0.55 + 0.28 * _noise(1.6 * np.arctan2(x, z) * 3, y))
-    return edge * np.maximum(person.hair_volume + top + curl - parting, 0.08)
+    afro = person.afro * (1 + 0.06 * _noise(9 * np.arctan2(x, z), 2.4 * y))
+    return edge * np.maximum(person.hair_volume + top + curl + afro - parting, 0.08)
 
 
 def beard_offset(beard_map: np.ndarray, person) -> np.ndarray:
@@ -101,9 +104,52 @@ def garment(neck_y: float, neck_z: float):
     return np.stack([x, y, z], -1).reshape(-1, 3).astype(np.float32), grid_faces(rows, columns)
 
 
-def grid_faces(rows: int, columns: int) -> np.ndarray:
-    i = np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)[None]
-    i = i.ravel()
-    return np.concatenate(
-        [np.stack([i, i + 1, i + columns], 1), np.stack([i + 1, i + columns + 1, i + columns], 1)]
-    ).astype(np.int32)
+def fringe(person, vertices: np.ndarray):
+    """Hair that falls over the forehead, laid over the head as it is.
+
+    Args:
+        vertices: [V, 3] cm, the head with its hair.
+
+    Returns:
+        vertices [N, 3] cm, canonical [N, 3], faces [T, 3]; empty where there is no fringe.
+    """
+    if person.fringe < 0.06:
+        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
+    rows, columns, axis = 16, 40, 1.5  # axis: depth (cm) of the upright line the angles turn about
+    theta = np.linspace(-1.05, 1.05, columns)
+    near = vertices[(vertices[:, 2] > 1.0) & (vertices[:, 1] > 4.0)]
+    around = np.arctan2(near[:, 0], near[:, 2] - axis)
+    radius = np.hypot(near[:, 0], near[:, 2] - axis)
+    top = 12.4
+    # swept to one side; shorter towards the temples; ends in uneven locks
+    reach = (top - 6.9) * person.fringe * (1 - 0.35 * (theta / 1.05) ** 2 + 0.3 * person.fringe_sweep * theta)
+    reach = reach + person.fringe * (0.25 * np.sin(17 * theta) + 0.18 * np.sin(29 * theta + 1))
+    v = np.linspace(0, 1, rows)[:, None]
+    y = top - np.maximum(reach, 0.3)[None] * v
+    out = np.empty(y.shape)
+    for i in range(rows):
+        for j in range(columns):
+            close = (np.abs(around - theta[j]) < 0.10) & (np.abs(near[:, 1] - y[i, j]) < 0.8)
+            out[i, j] = radius[close].max() if close.any() else np.nan
+    out = np.where(np.isnan(out), np.nanmean(out), out) + 0.28 + 0.35 * (1 - v)
+    x, z = out * np.sin(theta), axis + out * np.cos(theta)
+    canonical = np.stack([np.broadcast_to(theta * 14, y.shape), y, np.broadcast_to(v, y.shape)], -1)
+    points = np.stack([x, y, z], -1).reshape(-1, 3)
+    return points.astype(np.float32), canonical.reshape(-1, 3).astype(np.float32), grid_faces(rows, columns)
+
+
+def bun(person, vertices: np.ndarray):
+    """A knot of hair on the crown; the arguments and results are those of `fringe`."""
+    if person.bun < 0.4:
+        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
+    rows, columns, r = 14, 24, person.bun
+    middle = vertices[np.abs(vertices[:, 0]) < 2.0]
+    centre = np.array([0.0, middle[:, 1].max() + 0.45 * r, -0.5])
+    polar, turn = np.linspace(0, np.pi, rows)[:, None], np.linspace(0, 2 * np.pi, columns)[None]
+    lumps = 1 + 0.05 * np.sin(5 * turn + 3 * polar)
+    x = r * 1.15 * np.sin(polar) * np.sin(turn) * lumps
+    y = r * np.cos(polar) * lumps + 0 * turn
+    z = r * 1.15 * np.sin(polar) * np.cos(turn) * lumps
+    points = (np.stack([x, y, z], -1) + centre).reshape(-1, 3)
+    canonical = np.stack([turn * 5 + 3 * polar, polar * 6 + 0 * turn, 0 * turn + 0 * polar], -1)
+    return points.astype(np.float32), canonical.reshape(-1, 3).astype(np.float32), grid_faces(rows, columns)

@@ -18,18 +18,19 @@ LAYOUT = {
     "brows": 5,
     "eyes": 3,
     "gaze": 2,
-    "hair": 10,
+    "hair": 14,
     "beard": 3,
     "age": 1,
     "garment": 3,
     "light": 9,
     "background": 8,
+    "glasses": 3,
 }
-Z_DIM = sum(LAYOUT.values())  # 112
+Z_DIM = sum(LAYOUT.values())  # 119
 _ENDS = np.cumsum(list(LAYOUT.values()))
 SLICES = {n: slice(int(e) - s, int(e)) for (n, s), e in zip(LAYOUT.items(), _ENDS, strict=True)}
 # what stays the same from one photo of a person to the next
-PERSON = ("shape", "skin", "lips", "brows", "eyes", "hair", "beard", "age")
+PERSON = ("shape", "skin", "lips", "brows", "eyes", "hair", "beard", "age", "glasses")
 PHOTO = ("expression", "gaze", "garment", "light", "background")
 
 _SKIN_TONES = np.array(  # sRGB, light to dark
@@ -39,8 +40,8 @@ _SKIN_TONES = np.array(  # sRGB, light to dark
         [218, 172, 142],
         [194, 146, 114],
         [158, 112, 84],
-        [118, 81, 60],
-        [84, 58, 45],
+        [124, 86, 64],
+        [96, 67, 52],
     ],
     np.float32,
 )
@@ -92,12 +93,19 @@ class Person:
     hair_curl: float
     hair_part: float  # where the parting lies, cm
     bald: float  # 0..1
+    fringe: float  # 0 none .. 1 down to the brows
+    fringe_sweep: float  # -1..1, to which side it falls
+    bun: float  # cm, radius of a knot on the crown; 0 none
+    afro: float  # cm that tight curls add all around
     beard: float  # 0..1 density
     moustache: float
     beard_length: float  # cm
     age: float  # 0 young .. 1 old
     smile: float  # 0..1, the label
     garment: np.ndarray  # [3]
+    glasses: float  # cm, radius of the frame; 0 none
+    glasses_size: float  # 1 is usual
+    glasses_colour: np.ndarray  # [3]
     light: lighting.Light
     wall: np.ndarray  # [2, 3] colours the wall blends between
     wall_angle: float
@@ -116,7 +124,7 @@ def _pos(x: float, gain: float, offset: float = 0.0, top: float = 1.0) -> float:
 
 
 def decode(z: np.ndarray) -> Person:
-    """Turn z [112] ~ N(0, I) into a person. Continuous nearly everywhere, so that a smooth network can learn it."""
+    """Turn z [Z_DIM] ~ N(0, I) into a person. Continuous nearly everywhere, so that a smooth network can learn it."""
     part = {name: z[s] for name, s in SLICES.items()}
     e = part["expression"]
     smile = _pos(e[0], 0.38, 0.22)
@@ -157,7 +165,8 @@ def decode(z: np.ndarray) -> Person:
         0.05,
         0.95,
     )
-    length = _pos(hair_z[2], 0.55, -0.02)
+    afro = _pos(hair_z[12], 3.4, -3.2, 4.4)
+    length = _pos(hair_z[2], 0.55, -0.02) * max(1 - afro / 1.5, 0)
     bald = _pos(hair_z[6], 0.6, -0.75) * (1 - length)
     beard_z = part["beard"]
     beard = _pos(beard_z[0], 0.6, -0.25) * (1 - min(length * 2, 1))
@@ -192,12 +201,20 @@ def decode(z: np.ndarray) -> Person:
         hair_curl=_pos(hair_z[8], 0.5, 0.1),
         hair_part=float(2.2 * np.tanh(hair_z[9])),
         bald=bald,
+        fringe=_pos(hair_z[10], 0.9, -0.4) * (1 - bald),
+        fringe_sweep=float(np.tanh(hair_z[13])),
+        bun=_pos(hair_z[11], 2.4, -2.0, 2.9) * (1 - bald) * max(1 - afro, 0),
+        afro=afro * (1 - bald),
         beard=beard,
         moustache=_pos(beard_z[1], 0.5, -0.15) * (1 if beard > 0 else 0) * min(1.0, beard * 3),
         beard_length=_pos(beard_z[2], 0.35, 0.2, 1.2) * beard,
         age=age,
         smile=smile,
         garment=garment,
+        glasses=_pos(part["glasses"][0], 0.4, -0.33, 0.17),
+        glasses_size=float(np.clip(1 + 0.1 * part["glasses"][1], 0.8, 1.2)),
+        glasses_colour=np.array([0.06, 0.05, 0.05])
+        + np.array([0.30, 0.17, 0.08]) * float(ndtr(part["glasses"][2] - 0.7)),
         light=_light(part["light"]),
         wall=wall,
         wall_angle=0.0,
@@ -214,14 +231,14 @@ def _light(z: np.ndarray) -> lighting.Light:
         direction,
         strength,
         np.array([1 + warm, 1.0, 1 - warm]),
-        ambient=0.62 * np.exp(0.2 * np.clip(z[5], -2, 2)),
+        ambient=0.70 * np.exp(0.2 * np.clip(z[5], -2, 2)),
         sky=np.array([1 - tint, 1.0, 1 + tint]) * (1 + 0.1 * z[6]),
         ground=np.array([1 + tint, 1.0, 1 - tint]) * 0.75 * (1 + 0.1 * z[7]),
     )
 
 
 def sample(rng: np.random.Generator) -> np.ndarray:
-    """z of a random person in a random photo, float32 [112], mean square 1 as the mapping network will see it."""
+    """z of a random person in a random photo, float32 [Z_DIM], mean square 1 as the mapping network will see it."""
     return normalise(rng.standard_normal(Z_DIM))
 
 

@@ -16,7 +16,7 @@ from my3dgen.errors import My3DGenError
 class Batch:
     """Rendered views as tensors."""
 
-    z: Tensor  # [B, 112]
+    z: Tensor  # [B, Z_DIM]
     camera: Tensor  # [B, 25]
     image: Tensor  # [B, 3, S, S] in [-1, 1]
     depth: Tensor  # [B, S, S] distance along the ray

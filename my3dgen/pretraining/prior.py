@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.volume import make_rays
+from my3dgen.models.perceptual import load_perceptual
 from my3dgen.pretraining.people_data import Batch, Shards, pick_pixels
 from my3dgen.pretraining.shading import WALL
 
@@ -24,17 +25,18 @@ class PriorOptions:
 
     data: str = "data/train"  # folder of rendered shards
     out: str = "runs/prior"  # checkpoints and logs go here
-    minutes_points: float = 60  # time for the stage in 3D
-    minutes_render: float = 30  # time for the stage through volume rendering and super-resolution
+    minutes_points: float = 55  # time for the stage in 3D
+    minutes_render: float = 40  # time for the stage through volume rendering and super-resolution
     batch: int = 5  # people a step in 3D
     views: int = 2  # views of each of them: planes are the dear part, and both views share them
     pixels: int = 768  # pixels a view in 3D
-    batch_render: int = 1  # people a step that are also rendered, in the second stage
-    lr: float = 0.008  # Adam, first stage; decays as a cosine to a fiftieth
-    lr_render: float = 0.003  # the same, second stage
-    mapping_lr: float = (
-        80.0  # the mapping's learning rate is this many times larger (its layers have lr_mul 0.01)
-    )
+    batch_joint: int = 3  # people a step in the second stage
+    batch_render: int = 2  # of these, people who are also rendered
+    lr: float = 0.025  # Adam, first stage; decays as a cosine to a fiftieth
+    lr_render: float = 0.004  # the same, second stage
+    mapping_lr: float = 10.0  # the mapping's rate is this many times larger (its layers have lr_mul 0.01)
+    perceptual: float = 0.1  # weight of the perceptual distance of final pictures, second stage
+    perceptual_from: float = 0.4  # share of the second stage after which it counts
     density_scale: float = 8.0  # raw density a unit of occupancy logit
     ema: float = 0.99  # decay of the averaged weights, which are what is saved; runs are short
     seed: int = 0
@@ -50,10 +52,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.rng = np.random.default_rng(options.seed)
         self.generator = Generator(HEADS).to(options.device)
-        with torch.no_grad():  # a smooth start: small planes, so that early densities are small
-            for name, p in self.generator.named_parameters():
-                if ".torgb." in name and name.endswith("torgb.weight"):
-                    p.mul_(0.3)
+        start(self.generator)
         self.average = {k: v.detach().clone() for k, v in self.generator.state_dict().items()}
         mapping = list(self.generator.backbone.mapping.parameters())
         rest = [p for n, p in self.generator.named_parameters() if ".mapping." not in n]
@@ -119,10 +118,11 @@ class Trainer:
         error = (rgb[:, :, [0, 1, 2]] - colour[:, :, None]).abs().mean(-1)  # [B, P, 3]
         return {"occupancy": occupancy, "colour": (error * torch.tensor([1.0, 0.3, 0.5])).mean()}
 
-    def render_loss(self, batch: Batch, planes: torch.Tensor) -> dict[str, torch.Tensor]:
+    def render_loss(self, batch: Batch, planes: torch.Tensor, share: float) -> dict[str, torch.Tensor]:
         """Pictures through volume rendering and super-resolution, of the first people of a batch.
 
         The points keep holding the backbone in place: few pictures a step would shake it.
+        `share` of the stage is over.
         """
         o = self.o
         rows = torch.arange(o.batch_render)
@@ -133,11 +133,15 @@ class Trainer:
         head = (first.part != WALL)[:, None].float()
         weight = 1 + 2.0 * F.interpolate(head, size=small.shape[-2:], mode="area")
         mask = 1 + 2.0 * head
-        return {
+        losses = {
             "raw": 0.5 * ((out["image_raw"] - small).abs() * weight).mean(),
             "image": 0.5 * ((out["image"] - first.image).abs() * mask).mean(),
             "edges": edge_loss(out["image"], first.image, mask),
         }
+        if o.perceptual and share >= o.perceptual_from:
+            distance = load_perceptual().to(out["image"].device)
+            losses["perceptual"] = o.perceptual * distance(out["image"], first.image, mask).mean()
+        return losses
 
     # -- loop
 
@@ -167,7 +171,7 @@ class Trainer:
             )
             for group in self.optimiser.param_groups:
                 group["lr"] = float(rate) * group["scale"]
-            batch = shards.batch(self.rng, o.batch, o.views)
+            batch = shards.batch(self.rng, (o.batch, o.batch_joint)[stage], o.views)
             with torch.autocast("cpu", torch.bfloat16, enabled=o.half):
                 planes = self.generator.planes(
                     self.generator.mapping(batch.z[:: o.views], None), noise_mode="none"
@@ -175,7 +179,7 @@ class Trainer:
             planes = planes.float()
             losses = self.point_loss(batch, planes)
             if stage == 1:
-                losses |= self.render_loss(batch, planes)
+                losses |= self.render_loss(batch, planes, share)
             self.optimiser.zero_grad(set_to_none=True)
             sum(losses.values()).backward()
             torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
@@ -204,6 +208,28 @@ class Trainer:
             self.average[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.average[
                 name
             ].copy_(value)
+
+
+@torch.no_grad()
+def start(generator: Generator) -> None:
+    """A start from which the factors of z are learned several times sooner than from noise.
+
+    w begins as the factors themselves, each with its negative, so that Adam's rates a coordinate act on single
+    factors; the learned constant begins smooth, since noise in it would stay in the planes as a weave.
+    """
+    fc = generator.backbone.mapping.fc0
+    w_dim, z_dim = fc.weight.shape
+    axes = torch.zeros_like(fc.weight)
+    for row in range(w_dim):
+        axes[row, row % z_dim] = 1.0 if row < z_dim else -1.0
+    fc.weight.copy_(axes / (2**0.5 * fc.weight_gain))
+    block = getattr(generator.backbone.synthesis, f"b{HEADS.base_resolution}")
+    coarse = torch.randn(1, len(block.const), 8, 8)
+    smooth = F.interpolate(coarse, size=block.const.shape[1:], mode="bicubic", align_corners=False)[0]
+    block.const.copy_(smooth / smooth.std())
+    for name, p in generator.named_parameters():
+        if name.endswith("torgb.weight"):  # small planes, so that early densities are small
+            p.mul_(0.3)
 
 
 def edge_loss(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

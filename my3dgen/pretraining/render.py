@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from my3dgen.pretraining import hair, light, raster, shading, skinmaps
+from my3dgen.pretraining import accessories, hair, light, raster, shading, skinmaps
 from my3dgen.pretraining.facekit import MATERIALS, FaceKit, vertex_normals
 from my3dgen.pretraining.people import Person
 
@@ -123,9 +123,16 @@ def build(kit: FaceKit, person: Person) -> Head:
     g_vertices, g_faces = hair.garment(
         -13.0, float(neutral[groups["head_and_neck"][0] : skin_end, 2].mean()) + 1.0
     )
+    sheets = [
+        (c_vertices, c_faces, c_canonical, "hair"),
+        *((v, f, c, "hair") for v, c, f in (part(person, vertices) for part in (hair.fringe, hair.bun))),
+        (g_vertices, g_faces, g_vertices, "garment"),
+        *((v, f, v, "glasses") for v, f in accessories.glasses(person, landmarks)),
+    ]
+    sheets = [sheet for sheet in sheets if len(sheet[0])]
 
     rotation, _ = _frame(id(kit), five_points(kit.mean[kit.landmarks]).astype(float).tobytes())
-    everything = np.concatenate([vertices, c_vertices, g_vertices]).astype(np.float64)
+    everything = np.concatenate([vertices, *(sheet[0] for sheet in sheets)]).astype(np.float64)
     world, scale, placed = _place(everything @ rotation.T, landmarks @ rotation.T)
 
     normals = vertex_normals(vertices, kit.faces, kit.normal_sum)
@@ -138,12 +145,7 @@ def build(kit: FaceKit, person: Person) -> Head:
     lit[eyes] = np.minimum(lit[eyes], 0.9 * lit[: groups["face"][1]].mean(0))
     parts = [(vertices, kit.faces, turned, lit, canonical, inside)]
     materials = [kit.material]
-    for v, f, canon, kind in (
-        (c_vertices, c_faces, c_canonical, "hair"),
-        (g_vertices, g_faces, g_vertices, "garment"),
-    ):
-        if not len(v):
-            continue
+    for v, f, canon, kind in sheets:
         n = _grid_normals(v, f)
         n = (rotation @ n.T).T.astype(np.float32)
         e = np.maximum((light.basis(n) * light.COSINE) @ lamp.sh, 0.05) / np.pi * 0.85

@@ -17,7 +17,7 @@ SCALARS = (
     "blush", "freckles", "mottle", "brow_width", "brow_density", "brow_lift_right", "brow_lift_left", "brow_reach",
     "hairline", "bald", "beard", "moustache", "age", "hair_part", "has_dye", "hair_curl",
 )  # fmt: skip
-COLOURS = ("skin", "lips", "brow_colour", "iris", "hair", "dye", "garment")
+COLOURS = ("skin", "lips", "brow_colour", "iris", "hair", "dye", "garment", "glasses_colour")
 
 
 def pack(person) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -236,6 +236,10 @@ def shade(
                 for c in range(3):
                     albedo[c] = colours[6, c] * weave
                 gloss = 0.0
+            elif kind == GLASSES:
+                for c in range(3):
+                    albedo[c] = colours[7, c]
+                gloss, power = 0.3, 40.0
             # towards the viewer, so that both sides of thin sheets are lit
             length = max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-6)
             flip = -1.0 if nx * rx + ny * ry + nz * rz > 0 else 1.0

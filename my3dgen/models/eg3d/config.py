@@ -197,18 +197,18 @@ FFHQ = GeneratorConfig(neural_resolution=128)
 
 CATS = dataclasses.replace(FFHQ, sr_kind="8X", sr_channels=(128, 64), camera_pivot=(0.0, 0.0, -0.06))
 
-# Our own small prior: the first 64 pixels of structure are learned outright, which keeps it fast on a CPU.
+# Our own small prior: the first 64 pixels of structure are a learned basis, which keeps it fast on a CPU.
 HEADS = GeneratorConfig(
-    z_dim=112,
+    z_dim=119,
     c_dim=0,
-    w_dim=192,
-    mapping_layers=3,
+    w_dim=240,
+    mapping_layers=1,
     base_resolution=64,
-    base_channels=128,
+    base_channels=240,
     base_kernel=1,
-    channels=((64, 128), (128, 64)),
+    channels=((64, 112), (128, 48)),
     plane_resolution=128,
-    plane_channels=16,
+    plane_channels=24,
     plane_axes=((0, 1), (0, 2), (2, 1)),
     plane_padding="border",
     decoder_hidden=32,
