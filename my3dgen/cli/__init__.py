@@ -1,0 +1,190 @@
+"""The command line: `python -m my3dgen COMMAND ...`.
+
+Progress goes to stderr; with --json stdout is one JSON object. Exit status 0: done; 2: a user's mistake, in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from my3dgen.cli import making, measuring, tasks
+from my3dgen.errors import My3DGenError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        status, result = args.run(args)
+    except My3DGenError as error:
+        print(f"my3dgen: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("my3dgen: stopped; nothing was changed", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"my3dgen: {error.strerror or error}: {error.filename or ''}; check the path and the disk",
+            file=sys.stderr,
+        )
+        return 2
+    if args.json:
+        print(json.dumps(result))
+    else:
+        _say(result)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "my3dgen", description="A 3D model of your own face from a handful of selfies."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run, about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.set_defaults(run=run)
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        return sub
+
+    def with_prior(sub):
+        sub.add_argument(
+            "--prior",
+            help="heads, ffhq, cats or a file (default: MY3DGEN_PRIOR, else what suits this machine)",
+        )
+        sub.add_argument("--device", help="cpu, cuda, cuda:1, ...")
+
+    def with_task(sub):
+        with_prior(sub)
+        sub.add_argument(
+            "--adapter", help="the person's .safetensors; without it only the pretrained prior runs"
+        )
+        sub.add_argument("--out", required=True, help="folder for the pictures")
+
+    sub = command("prepare", making.prepare, "photos -> crops with cameras")
+    sub.add_argument("photos", nargs="+", metavar="PHOTO")
+    sub.add_argument("--out", required=True, help="folder for the crops")
+
+    sub = command("project", making.project, "crops -> latents, written beside them")
+    sub.add_argument("folder", metavar="DIR")
+    sub.add_argument("--steps", type=int)
+    with_prior(sub)
+
+    sub = command("personalize", making.personalize, "crops (and latents) -> adapter")
+    sub.add_argument("folder", metavar="DIR")
+    sub.add_argument("--out", required=True, help="adapter to write (.safetensors)")
+    sub.add_argument("--rank", type=int, default=1)
+    sub.add_argument("--steps", type=int)
+    sub.add_argument("--symmetry", action="store_true", help="ask mirrored views to be the same person")
+    sub.add_argument("--seed", type=int, default=0)
+    with_prior(sub)
+
+    sub = command("render", tasks.render, "an anchor (or the mean face) from a camera")
+    sub.add_argument("--yaw", type=float, default=0.0, help="radians, to the person's left")
+    sub.add_argument("--pitch", type=float, default=0.0, help="radians, up")
+    sub.add_argument("--anchor", type=int, default=0, help="which of the adapter's anchors")
+    with_task(sub)
+
+    sub = command("invert", tasks.invert, "reconstruct a photo")
+    sub.add_argument("photo", metavar="PHOTO")
+    sub.add_argument("--steps", type=int, help="projection steps")
+    sub.add_argument("--tuning-steps", type=int, default=0, help="pivotal tuning steps; 0: projection only")
+    with_task(sub)
+
+    sub = command("inpaint", tasks.inpaint, "paint a part of a photo anew")
+    sub.add_argument("photo", metavar="PHOTO")
+    sub.add_argument(
+        "--mask", help="picture, white where to paint; of the photo's size or of the crop's (512)"
+    )
+    sub.add_argument(
+        "--region", default="centre", help="without a mask: centre, eyes, nose, mouth or 'lower face'"
+    )
+    sub.add_argument("--steps", type=int, help="steps of the fit")
+    with_task(sub)
+
+    sub = command("upscale", tasks.upscale, "enlarge a small photo")
+    sub.add_argument("photo", metavar="PHOTO")
+    sub.add_argument("--size", type=int, help="reduce the crop to this side first (a demonstration)")
+    sub.add_argument("--steps", type=int, help="steps of the fit")
+    with_task(sub)
+
+    sub = command("interpolate", tasks.interpolate, "walk from one anchor or photo to another")
+    sub.add_argument(
+        "start",
+        nargs="?",
+        metavar="START",
+        help="anchor number or photo (default: the anchors farthest apart)",
+    )
+    sub.add_argument("end", nargs="?", metavar="END", help="anchor number or photo")
+    sub.add_argument("--steps", type=int, default=10, help="pictures along the way")
+    with_task(sub)
+
+    sub = command("synthesize", tasks.synthesize, "new pictures of the person")
+    sub.add_argument("--count", type=int, default=6)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument(
+        "--rule", default="dirichlet", choices=("dirichlet", "three"), help="how the hull is sampled"
+    )
+    sub.add_argument("--strength", type=float, default=1.0, help="0: the person's mean .. 1: as sampled")
+    with_task(sub)
+
+    sub = command("edit", tasks.edit, "more or less of a smile, of age, ...")
+    sub.add_argument("photo", metavar="PHOTO", help="a photo, or the number of an anchor")
+    sub.add_argument("--attribute", default="smile")
+    sub.add_argument("--strength", type=float, default=1.0, help="-2 to 2")
+    sub.add_argument(
+        "--policy",
+        default="project",
+        choices=("project", "stop", "continue"),
+        help="at the edge of the person's hull: go back to the nearest point in it, stop there, or leave it",
+    )
+    sub.add_argument("--steps", type=int, help="steps of the fit")
+    with_task(sub)
+
+    sub = command("export", tasks.export, "mesh, turntable and picture")
+    sub.add_argument(
+        "--format", nargs="+", default=["glb", "ply", "mp4", "png"], choices=("glb", "ply", "mp4", "png")
+    )
+    sub.add_argument("--anchor", type=int, default=0, help="which of the adapter's anchors")
+    sub.add_argument("--resolution", type=int, default=128, help="cells of the mesh along each side")
+    sub.add_argument("--frames", type=int, default=60, help="of the turntable")
+    sub.add_argument("--yaw", type=float, default=0.0, help="of the picture, radians")
+    sub.add_argument("--pitch", type=float, default=0.0, help="of the picture, radians")
+    with_task(sub)
+
+    sub = command("convert", making.convert, "an official .pkl -> our .safetensors")
+    sub.add_argument("source", metavar="IN.pkl")
+    sub.add_argument("target", metavar="OUT.safetensors")
+
+    sub = command("evaluate", measuring.evaluate, "identity and likeness on held-out photos")
+    sub.add_argument(
+        "folders",
+        nargs="*",
+        metavar="DIR",
+        help="people with photo_*.jpg and test_*.jpg (default: examples/*)",
+    )
+    sub.add_argument("--rank", type=int, default=1)
+    sub.add_argument("--no-full", action="store_true", help="leave out full fine-tuning")
+    sub.add_argument("--out", help="folder for contact sheets and the table")
+    with_prior(sub)
+
+    sub = command("bench", measuring.bench, "milliseconds of each part of the generator")
+    sub.add_argument("--random-weights", action="store_true", help="sizes of the named prior, random weights")
+    sub.add_argument("--repeat", type=int, default=5)
+    with_prior(sub)
+    return parser
+
+
+def _say(result: dict) -> None:
+    """The result for a person: one line a value."""
+    for key, value in result.items():
+        if key == "table":
+            print(value)
+        elif key != "rows":
+            print(f"{key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}")

@@ -1,0 +1,96 @@
+"""Commands that make something: crops, latents, adapters, prior files.
+
+Each returns (exit status, JSON-ready result).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from my3dgen.cli.common import at_least, load, progress
+from my3dgen.errors import My3DGenError
+
+
+def prepare(args):
+    """Photos -> crops with cameras, as a data-set folder."""
+    from my3dgen.faces import prepare
+    from my3dgen.personal.dataset import write_faces
+
+    faces = prepare(args.photos, progress)
+    accepted = [f for f in faces if not f.refused]
+    names = write_faces(args.out, accepted) if accepted else []
+    rows = [
+        {
+            "source": f.source,
+            "image": str(Path(args.out) / n),
+            "camera": [float(x) for x in f.camera],
+            "warnings": list(f.warnings),
+        }
+        for f, n in zip(accepted, names, strict=True)
+    ]
+    refused = [{"source": f.source, "reason": f.refused} for f in faces if f.refused]
+    if not accepted:
+        for row in refused:
+            print(f"my3dgen: {row['source']}: {row['reason']}", file=sys.stderr)
+    return (0 if accepted else 2), {"accepted": rows, "refused": refused}
+
+
+def project(args):
+    """Crops -> latents, written beside them."""
+    from my3dgen.personal.dataset import read_faces, write_anchors
+    from my3dgen.personal.project import project
+
+    start, prior = time.monotonic(), load(args)
+    anchors = project(prior, read_faces(args.folder), at_least(args.steps, 0, "--steps"), progress)
+    write_anchors(args.folder, anchors)
+    return 0, {"prior": prior.name, "latents": len(anchors.ws), "seconds": round(time.monotonic() - start, 2)}
+
+
+def personalize(args):
+    """Crops, and their latents where they lie there, -> adapter."""
+    from dataclasses import replace
+
+    from my3dgen.evaluation.reconstruction import to_other_photos
+    from my3dgen.personal.dataset import read_anchors, read_faces, write_anchors
+    from my3dgen.personal.project import project
+    from my3dgen.personal.tune import TuneOptions, personalize
+
+    prior, faces = load(args), read_faces(args.folder)
+    out = Path(args.out)
+    if out.is_dir() or not out.parent.is_dir():
+        raise My3DGenError(
+            f"--out {out} cannot be written; give a file name in a folder that exists, such as me.safetensors"
+        )
+    start = time.monotonic()
+    anchors = read_anchors(args.folder, prior.num_ws, prior.config.w_dim)
+    if anchors is None:
+        anchors = project(prior, faces, progress=progress)
+        write_anchors(args.folder, anchors)
+    projected = time.monotonic()
+    options = replace(TuneOptions.for_prior(prior), symmetry=args.symmetry, seed=args.seed)
+    if args.steps is not None:
+        options = replace(options, steps=at_least(args.steps, 0, "--steps"))
+    adapter = personalize(prior, faces, anchors, args.rank, progress, options)
+    tuned = time.monotonic()
+    adapter.save(out)
+    return 0, {
+        "adapter": str(out),
+        "bytes": out.stat().st_size,
+        "trainable_parameters": adapter.trainable_parameters,
+        "rank": args.rank,
+        "prior": prior.name,
+        "seconds": {"project": round(projected - start, 2), "personalize": round(tuned - projected, 2)},
+        "id_sim": to_other_photos(prior, prior.personalized(adapter), faces, anchors),
+    }
+
+
+def convert(args):
+    """An official pickle as our own file, which alone is loaded from then on."""
+    from my3dgen.priors import load_prior
+    from my3dgen.priors.files import save_prior
+
+    prior = load_prior(args.source)
+    save_prior(args.target, prior.generator, prior.name)
+    return 0, {"prior": args.target, "bytes": Path(args.target).stat().st_size}

@@ -1,0 +1,116 @@
+"""The tasks as commands: pretrained and, with an adapter, personalized. Each returns (exit status, JSON-ready result)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from my3dgen.cli.common import at_least, models, progress, write, write_frames
+from my3dgen.errors import My3DGenError
+
+
+def render(args):
+    """An anchor, or the mean face, from one camera."""
+    from my3dgen.evaluation.metrics import networks
+    from my3dgen.tasks import render_view
+
+    start = time.monotonic()
+    prior, adapter, me = models(args)
+    ws = _anchor(prior, adapter, args.anchor)
+    result = {"input": None, "networks": networks()}
+    for who, model in (("pretrained", prior), ("personalized", me)):
+        if model is not None:
+            files = write(args.out, who, {"image": render_view(model, ws, args.yaw, args.pitch)})
+            result[who] = {"files": files}
+    return 0, {"seconds": round(time.monotonic() - start, 2)} | result
+
+
+def invert(args):
+    """A photo, rebuilt."""
+    tuning = at_least(args.tuning_steps, 0, "--tuning-steps")
+    return _compare(args, "invert", args.photo, steps=_steps(args), tuning_steps=tuning)
+
+
+def inpaint(args):
+    """A photo with a part painted anew."""
+    return _compare(args, "inpaint", args.photo, mask=args.mask, region=args.region, steps=_steps(args))
+
+
+def upscale(args):
+    """A small photo, enlarged."""
+    size = at_least(args.size, 4, "--size")
+    return _compare(args, "upscale", args.photo, size=size, steps=_steps(args))
+
+
+def interpolate(args):
+    """The way from one anchor or photo to another."""
+    start, end = (int(x) if x is not None and x.isdecimal() else x for x in (args.start, args.end))
+    return _compare(args, "interpolate", start=start, end=end, steps=at_least(args.steps, 2, "--steps"))
+
+
+def synthesize(args):
+    """New pictures of the person."""
+    count = at_least(args.count, 1, "--count")
+    return _compare(args, "synthesize", count=count, seed=args.seed, rule=args.rule, strength=args.strength)
+
+
+def edit(args):
+    """A photo, or an anchor by its number, with more or less of an attribute."""
+    what = int(args.photo) if args.photo.isdecimal() else args.photo
+    options = {"attribute": args.attribute, "strength": args.strength, "policy": args.policy}
+    return _compare(args, "edit", what, steps=_steps(args), **options)
+
+
+def export(args):
+    """Meshes, a turntable and a picture to take away."""
+    from my3dgen.tasks import export as write_files
+
+    start = time.monotonic()
+    prior, adapter, me = models(args)
+    ws = _anchor(prior, adapter, args.anchor)
+    result = {"input": None}
+    for who, model in (("pretrained", prior), ("personalized", me)):
+        if model is None:
+            continue
+        out = Path(args.out) / who
+        out.mkdir(parents=True, exist_ok=True)
+        options = {
+            "resolution": at_least(args.resolution, 16, "--resolution"),
+            "frames": at_least(args.frames, 2, "--frames"),
+            "yaw": args.yaw,
+            "pitch": args.pitch,
+        }
+        files = write_files(model, ws, formats=tuple(args.format), out=str(out), progress=progress, **options)
+        result[who] = {"files": {name: str(path) for name, path in files.items()}}
+    return 0, {"seconds": round(time.monotonic() - start, 2)} | result
+
+
+def _steps(args):
+    return at_least(args.steps, 0, "--steps")
+
+
+def _anchor(prior, adapter, index: int):
+    """An anchor's latent [L, w_dim]; the mean face where there is no adapter."""
+    if adapter is None:
+        return prior.w_avg.expand(prior.num_ws, -1)
+    if 0 <= index < len(adapter.anchors.ws):
+        return adapter.anchors.ws[index]
+    raise My3DGenError(f"--anchor {index}: the adapter has anchors 0 to {len(adapter.anchors.ws) - 1}")
+
+
+def _compare(args, task: str, photo=None, **options):
+    """Run a task on both models, write its pictures and say what was measured."""
+    from my3dgen.evaluation.metrics import networks
+    from my3dgen.tasks import compare
+
+    start = time.monotonic()
+    prior, _, me = models(args)
+    done = compare(task, prior, me, photo, progress=progress, **options)
+    shown = None if done.input is None else write(args.out, "input", {"image": done.input})["image"]
+    result = {"input": shown, "networks": networks()}
+    for who in ("pretrained", "personalized"):
+        side = getattr(done, who)
+        if side is not None:
+            files = write(args.out, who, side.images) | write_frames(args.out, who, side.frames)
+            result[who] = {"files": files} | side.figures | side.extra
+    return 0, {"seconds": round(time.monotonic() - start, 2)} | result
