@@ -39,6 +39,12 @@ _HOMES = {
     "Comparison": "tasks",
     "compare": "tasks",
     "invert": "tasks",
+    "inpaint": "tasks",
+    "upscale": "tasks",
+    "interpolate": "tasks",
+    "synthesize": "tasks",
+    "edit": "tasks",
+    "edited": "tasks",
     "render_view": "tasks",
     "novel_views": "tasks",
     "view_grid": "tasks",
@@ -56,7 +62,21 @@ if TYPE_CHECKING:
     from my3dgen.personal.tune import TuneOptions, full_fine_tuning, personalize
     from my3dgen.priors import Prior, load_prior
     from my3dgen.progress import Progress
-    from my3dgen.tasks import Comparison, TaskResult, compare, invert, novel_views, render_view, view_grid
+    from my3dgen.tasks import (
+        Comparison,
+        TaskResult,
+        compare,
+        edit,
+        edited,
+        inpaint,
+        interpolate,
+        invert,
+        novel_views,
+        render_view,
+        synthesize,
+        upscale,
+        view_grid,
+    )
 
 
 def __getattr__(name: str):

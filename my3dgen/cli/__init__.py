@@ -171,6 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--rank", type=int, default=1)
     sub.add_argument("--no-full", action="store_true", help="leave out full fine-tuning")
+    sub.add_argument("--ready", action="store_true", help="use DIR/me.safetensors instead of personalizing")
+    sub.add_argument("--tasks", action="store_true", help="also measure every other task (minutes a person)")
     sub.add_argument("--out", help="folder for contact sheets and the table")
     with_prior(sub)
 
@@ -184,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
 def _say(result: dict) -> None:
     """The result for a person: one line a value."""
     for key, value in result.items():
-        if key == "table":
+        if key in ("table", "task_table"):
             print(value)
-        elif key != "rows":
+        elif key not in ("rows", "task_rows"):
             print(f"{key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}")

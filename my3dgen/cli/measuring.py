@@ -10,38 +10,45 @@ from my3dgen.cli.common import load, write
 from my3dgen.errors import My3DGenError
 
 
+READY = "me.safetensors"  # the adapter in a person's folder that --ready takes
+
+
 def evaluate(args):
     """Identity and likeness on held-out photos, pretrained against personalized."""
-    from dataclasses import replace
-
     from my3dgen.evaluation.metrics import networks
-    from my3dgen.evaluation.protocol import held_out, read_person, table
+    from my3dgen.evaluation.protocol import fit_person, held_out, read_person, table
     from my3dgen.evaluation.sheets import comparison_sheet
-    from my3dgen.personal.tune import TuneOptions
+    from my3dgen.evaluation.tasks import every_task, tasks_table
+    from my3dgen.personal.adapter import load_adapter
 
     prior = load(args)
     folders = args.folders or sorted(str(p.parent) for p in Path("examples").glob("*/about.json"))
     if not folders:
         raise My3DGenError("there is no examples/ folder here; name folders with photo_*.jpg and test_*.jpg")
-    rows, overview = [], {}
+    rows, task_rows, overview = [], {}, {}
     for folder in folders:
-        row, pictures = held_out(
-            prior,
-            read_person(folder),
-            replace(TuneOptions.for_prior(prior)),
-            args.rank,
-            full=not args.no_full,
-        )
-        rows.append(row)
-        print(json.dumps(row), file=sys.stderr)
+        person = read_person(folder)
+        if args.ready:
+            adapter, seconds = load_adapter(Path(folder) / READY), None
+        else:
+            adapter, seconds = fit_person(prior, person, rank=args.rank)
+        row, pictures = held_out(prior, person, adapter, full=not args.no_full)
+        rows.append(row | {"seconds": seconds})
+        if args.tasks:
+            task_rows[person.name] = every_task(prior, prior.personalized(adapter), person)
+        print(json.dumps(rows[-1] | {"tasks": task_rows.get(person.name)}), file=sys.stderr, flush=True)
         if args.out:
-            write(args.out, row["person"], {"sheet": comparison_sheet(pictures)})
+            write(args.out, person.name, {"sheet": comparison_sheet(pictures)})
+            adapter.save(Path(args.out) / f"{person.name}.safetensors")
             for who, images in pictures.items():
                 overview.setdefault(who, []).append(images[0])
     if args.out:
         overview.pop("full", None)
         write(args.out, "overview", {"image": comparison_sheet(overview)})
-    return 0, {"prior": prior.name, "networks": networks(), "rows": rows, "table": table(rows)}
+    result = {"prior": prior.name, "networks": networks(), "rows": rows, "table": table(rows)}
+    if args.tasks:
+        result |= {"task_rows": task_rows, "task_table": tasks_table(task_rows)}
+    return 0, result
 
 
 def bench(args):

@@ -12,6 +12,7 @@ import numpy as np
 from my3dgen.errors import My3DGenError
 from my3dgen.evaluation.metrics import identity_similarity
 from my3dgen.faces import Face, prepare
+from my3dgen.personal.adapter import Adapter
 from my3dgen.personal.project import project
 from my3dgen.personal.tune import TuneOptions, full_fine_tuning, personalize
 from my3dgen.tasks.invert import invert
@@ -36,24 +37,37 @@ def read_person(folder: str | Path) -> Person:
     return Person(folder.name, *keep)
 
 
-def held_out(
-    prior, person: Person, options: TuneOptions | None = None, rank: int = 1, full: bool = True
-) -> tuple[dict, dict]:
-    """Personalize on the references and invert the held-out photos, by projection only.
-
-    Returns:
-        A row {"pretrained", "personalized", "full"} of {"id_sim", "perceptual"} (means over the tests)
-        with "photos" (ID_sim of the real tests against the references), the seconds and the adapter's bytes;
-        and the pictures {who: [uint8 [H, W, 3], ...]} with the photos under "photo".
-    """
+def fit_person(
+    prior, person: Person, options: TuneOptions | None = None, rank: int = 1
+) -> tuple[Adapter, dict[str, float]]:
+    """Project and personalize on the references. Returns the adapter and the seconds of both."""
     start = time.monotonic()
     anchors = project(prior, person.references)
     projected = time.monotonic()
     adapter = personalize(prior, person.references, anchors, rank, options=options)
-    tuned = time.monotonic()
+    seconds = {
+        "project": round(projected - start, 1),
+        "personalize": round(time.monotonic() - projected, 1),
+    }
+    return adapter, seconds
+
+
+def held_out(
+    prior, person: Person, adapter: Adapter, options: TuneOptions | None = None, full: bool = True
+) -> tuple[dict, dict]:
+    """Invert the held-out photos by projection only, on the pretrained prior and on the person's.
+
+    Args:
+        full: also fine-tune every weight on the references and do the same with that.
+
+    Returns:
+        A row {"pretrained", "personalized", "full"} of {"id_sim", "perceptual"} (means over the tests)
+        with "photos" (ID_sim of the real tests against the references) and the adapter's bytes;
+        and the pictures {who: [uint8 [H, W, 3], ...]} with the photos under "photo".
+    """
     models = {"pretrained": prior, "personalized": prior.personalized(adapter)}
     if full:
-        models["full"] = full_fine_tuning(prior, person.references, anchors, options=options)
+        models["full"] = full_fine_tuning(prior, person.references, adapter.anchors, options=options)
     row: dict = {"person": person.name, "photos": round(ceiling(person), 4)}
     pictures = {"photo": [f.image for f in person.tests]}
     for who, model in models.items():
@@ -62,7 +76,6 @@ def held_out(
             k: round(float(np.mean([r.figures[k] for r in results])), 4) for k in ("id_sim", "perceptual")
         }
         pictures[who] = [r.images["image"] for r in results]
-    row["seconds"] = {"project": round(projected - start, 1), "personalize": round(tuned - projected, 1)}
     row["adapter_bytes"] = adapter.bytes
     return row, pictures
 

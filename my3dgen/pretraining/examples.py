@@ -29,6 +29,7 @@ class ExamplePerson:
     changes: dict = field(default_factory=dict)  # fields of Person set after decoding
 
 
+PLAIN_HAIR = {10: -1.0, 11: -1.0, 12: -1.0}  # no fringe, no bun, no afro
 MOLE, SCAR = (0.17, 0.09, 0.07), (0.95, 0.74, 0.70)
 
 PEOPLE = (
@@ -36,7 +37,13 @@ PEOPLE = (
         "Ada",
         90001,
         "a mole on the left cheek, a copper streak in her hair on the left",
-        {"hair": {0: 0.3, 2: 1.2, 3: 0.3, 6: -1.0}, "beard": {0: -1.5}, "age": {0: -0.8}, "skin": {0: -0.8}},
+        {
+            "hair": {0: 0.3, 2: 1.2, 3: 0.3, 6: -1.0} | PLAIN_HAIR,
+            "beard": {0: -1.5},
+            "age": {0: -0.8},
+            "skin": {0: -0.8},
+            "glasses": {0: -1.0},
+        },
         (
             Mark((4.1, -0.9, 8.9), (4.1, -0.9, 8.9), 0.34, MOLE, 0.95),
             Mark((2.6, -4.9, 9.9), (2.6, -4.9, 9.9), 0.22, MOLE, 0.95),
@@ -48,7 +55,8 @@ PEOPLE = (
         90002,
         "a scar across the right cheek, a broken right brow, a mole under the left eye",
         {
-            "hair": {0: 0.0, 2: -1.5, 6: -0.8},
+            "hair": {0: 0.0, 2: -1.5, 6: -0.8} | PLAIN_HAIR,
+            "glasses": {0: -1.0},
             "beard": {0: 1.0, 1: 0.8, 2: 0.5},
             "age": {0: 0.2},
             "skin": {0: -0.2},
@@ -64,7 +72,8 @@ PEOPLE = (
         90003,
         "a raised left brow, two moles by the nose, a pale scar on the forehead",
         {
-            "hair": {2: -1.5, 3: -1.2, 4: -0.6, 6: -0.5},
+            "hair": {2: -1.5, 3: -1.2, 4: -0.6, 6: -0.5} | PLAIN_HAIR,
+            "glasses": {0: -1.0},
             "beard": {0: 0.7, 1: 1.2},
             "age": {0: -0.3},
             "skin": {0: 1.35},
@@ -79,19 +88,54 @@ PEOPLE = (
     ExamplePerson(
         "Mei",
         90004,
-        "a birthmark on the forehead, a mole above the lip, a blue streak in her hair",
+        "a birthmark on the right cheek, a mole above the lip, a blue streak in her hair",
         {
-            "hair": {0: -1.4, 2: 0.8, 3: 0.4, 6: -1.0},
+            "hair": {0: -1.4, 2: 0.8, 3: 0.4, 6: -1.0, 10: 1.3, 11: -1.0, 12: -1.0, 13: 0.3},
+            "glasses": {0: -1.0},
             "beard": {0: -1.5},
             "age": {0: -1.0},
             "skin": {0: -0.3},
             "eyes": {0: -1.2},
         },
         (
-            Mark((-3.4, 7.6, 9.9), (-2.6, 8.0, 10.2), 0.55, (0.62, 0.26, 0.25), 0.7),
+            Mark((-4.6, 0.2, 8.9), (-4.0, -0.6, 9.2), 0.55, (0.62, 0.26, 0.25), 0.7),
             Mark((1.9, -1.9, 10.6), (1.9, -1.9, 10.6), 0.24, MOLE, 0.95),
         ),
         {"dye": np.array([0.18, 0.34, 0.72])},
+    ),
+    ExamplePerson(
+        "Noor",
+        90005,
+        "round hair, a mole between the brows, a scar through the left brow, a beauty spot on the chin",
+        {
+            "hair": {0: -1.2, 2: -1.5, 4: 0.0, 6: -1.0, 8: 0.8, 10: -1.0, 11: -1.0, 12: 1.7},
+            "beard": {0: -1.5},
+            "age": {0: -0.9},
+            "skin": {0: 0.55},
+            "glasses": {0: -1.0},
+        },
+        (
+            Mark((0.3, 6.0, 11.2), (0.3, 6.0, 11.2), 0.25, (0.10, 0.05, 0.04), 0.95),
+            Mark((3.1, 5.2, 10.0), (3.7, 7.2, 9.8), 0.2, (0.86, 0.68, 0.60), 0.9),
+            Mark((-1.2, -6.0, 10.6), (-1.2, -6.0, 10.6), 0.24, (0.10, 0.05, 0.04), 0.95),
+        ),
+    ),
+    ExamplePerson(
+        "Otto",
+        90006,
+        "glasses, a raised right brow, a port-wine stain on the left temple",
+        {
+            "hair": {0: 0.5, 1: 1.5, 2: -1.5, 5: 1.0, 6: 0.4} | PLAIN_HAIR,
+            "beard": {0: -0.2, 1: 1.0},
+            "age": {0: 1.9},
+            "skin": {0: -1.1},
+            "glasses": {0: 1.6, 1: 0.2, 2: 0.9},
+        },
+        (
+            Mark((5.6, 4.6, 7.2), (5.2, 6.4, 7.6), 0.8, (0.55, 0.18, 0.22), 0.75),
+            Mark((-3.2, -1.0, 9.6), (-3.2, -1.0, 9.6), 0.26, MOLE, 0.95),
+        ),
+        {"brow_lift": (0.5, -0.1)},
     ),
 )
 

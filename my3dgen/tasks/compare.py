@@ -7,43 +7,68 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from my3dgen.errors import My3DGenError
+from my3dgen.tasks.edit import edit
+from my3dgen.tasks.inpaint import inpaint
+from my3dgen.tasks.interpolate import interpolate
 from my3dgen.tasks.invert import invert
 from my3dgen.tasks.result import TaskResult, one_face
+from my3dgen.tasks.synthesize import synthesize
+from my3dgen.tasks.upscale import upscale
 
-TASKS = {"invert": invert}
+TASKS = {
+    "invert": invert,
+    "inpaint": inpaint,
+    "upscale": upscale,
+    "interpolate": interpolate,
+    "synthesize": synthesize,
+    "edit": edit,
+}
+NEEDS_PHOTO = ("invert", "inpaint", "upscale", "edit")
+# tasks that may start from the person's anchors, which the pretrained prior is then given as well
+FROM_ANCHORS = ("interpolate", "synthesize", "edit")
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Pretrained against personalized."""
 
-    input: np.ndarray  # uint8 [512, 512, 3], the photo's crop
+    input: np.ndarray | None  # uint8 [512, 512, 3], the photo's crop as the task saw it; None without a photo
     pretrained: TaskResult
     personalized: TaskResult | None  # None where no adapter was given
 
 
-def compare(task: str, prior, me, photo, progress=None, **options) -> Comparison:
+def compare(task: str, prior, me, photo=None, progress=None, **options) -> Comparison:
     """Run a task on both priors with the same options.
 
     Args:
         task: one of `TASKS`.
         prior, me: the pretrained prior and its personalized view (or None).
-        photo: as the task takes it.
-        progress: called with stages "pretrained: ..." and "personalized: ...".
+        photo: as the task takes it; for "edit" it may be an anchor's number.
+        progress: called with stages "pretrained: ..." and "personalized: ..."; False stops, keeping what there is.
 
     Raises:
         My3DGenError: for an unknown task, or where the photo cannot be used.
     """
     if task not in TASKS:
         raise My3DGenError(f"no task {task!r}; the tasks are {', '.join(TASKS)}")
-    face = one_face(photo)
-    results = []
+    if photo is None and task in NEEDS_PHOTO:
+        raise My3DGenError(f"{task} needs a photo; got none")
+    if task in ("invert", "inpaint") or (task == "edit" and not isinstance(photo, int)):
+        photo = one_face(photo)  # found once for both
+    if task in FROM_ANCHORS and me is not None:
+        options.setdefault("anchors", me.adapter.anchors)
+    given = () if task not in NEEDS_PHOTO else (photo,)
+    results: list[TaskResult | None] = []
     for who, model in (("pretrained", prior), ("personalized", me)):
-        if model is None:
-            results.append(None)
-            continue
-        results.append(TASKS[task](model, face, progress=named(progress, who), **options))
-    return Comparison(face.image, *results)
+        report = named(progress, who)
+        results.append(None if model is None else TASKS[task](model, *given, progress=report, **options))
+    return Comparison(_input(photo, results[0]), *results)
+
+
+def _input(photo, result: TaskResult) -> np.ndarray | None:
+    if "input" in result.images:  # what was left of the photo
+        return result.images["input"]
+    return getattr(photo, "image", None)
 
 
 def named(progress, who: str):
