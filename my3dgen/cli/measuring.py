@@ -9,7 +9,6 @@ from pathlib import Path
 from my3dgen.cli.common import load, write
 from my3dgen.errors import My3DGenError
 
-
 READY = "me.safetensors"  # the adapter in a person's folder that --ready takes
 
 

@@ -1,4 +1,5 @@
-"""Training of the `heads` prior: first in 3D against known depth, then through the volume renderer."""
+"""Training of the `heads` prior in three stages: points in 3D against known depth, super-resolution alone on top of
+that, then both together through the volume renderer."""
 
 from __future__ import annotations
 
@@ -26,22 +27,24 @@ class PriorOptions:
     data: str = "data/train"  # folder of rendered shards
     out: str = "runs/prior"  # checkpoints and logs go here
     minutes_points: float = 55  # time for the stage in 3D
-    minutes_render: float = 40  # time for the stage through volume rendering and super-resolution
+    minutes_super: float = 20  # time for super-resolution alone
+    minutes_joint: float = 40  # time for everything together, through the volume renderer
     batch: int = 5  # people a step in 3D
     views: int = 2  # views of each of them: planes are the dear part, and both views share them
     pixels: int = 768  # pixels a view in 3D
-    batch_joint: int = 3  # people a step in the second stage
+    batch_super: int = 4  # people a step, super-resolution alone
+    batch_joint: int = 3  # people a step, everything together
     batch_render: int = 2  # of these, people who are also rendered
-    lr: float = 0.025  # Adam, first stage; decays as a cosine to a fiftieth
-    lr_render: float = 0.004  # the same, second stage
+    lr: float = 0.025  # Adam in 3D; decays as a cosine to a fiftieth
+    lr_super: float = 0.006  # the same, super-resolution alone
+    lr_joint: float = 0.004  # the same, everything together
     mapping_lr: float = 10.0  # the mapping's rate is this many times larger (its layers have lr_mul 0.01)
-    perceptual: float = 0.1  # weight of the perceptual distance of final pictures, second stage
-    perceptual_from: float = 0.4  # share of the second stage after which it counts
+    perceptual: float = 0.1  # weight of the perceptual distance of final pictures
     density_scale: float = 8.0  # raw density a unit of occupancy logit
     ema: float = 0.99  # decay of the averaged weights, which are what is saved; runs are short
     seed: int = 0
     device: str = "cpu"
-    half: bool = True  # bfloat16 convolutions in the first stage
+    half: bool = True  # bfloat16 convolutions in training
 
 
 class Trainer:
@@ -118,11 +121,23 @@ class Trainer:
         error = (rgb[:, :, [0, 1, 2]] - colour[:, :, None]).abs().mean(-1)  # [B, P, 3]
         return {"occupancy": occupancy, "colour": (error * torch.tensor([1.0, 0.3, 0.5])).mean()}
 
-    def render_loss(self, batch: Batch, planes: torch.Tensor, share: float) -> dict[str, torch.Tensor]:
+    def super_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Final pictures of one view of each person; only super-resolution learns."""
+        first = batch.rows(torch.arange(0, len(batch.z), self.o.views))
+        with torch.no_grad():
+            ws = self.generator.mapping(first.z, None)
+            planes = self.generator.planes(ws, noise_mode="none")
+            features, _, _ = self.generator.renderer(
+                planes, self.generator.decoder, first.camera, HEADS.neural_resolution
+            )
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.o.half):
+            image = self.generator.superresolution(features, ws)
+        return self._picture_loss(image.float(), first)
+
+    def render_loss(self, batch: Batch, planes: torch.Tensor) -> dict[str, torch.Tensor]:
         """Pictures through volume rendering and super-resolution, of the first people of a batch.
 
         The points keep holding the backbone in place: few pictures a step would shake it.
-        `share` of the stage is over.
         """
         o = self.o
         rows = torch.arange(o.batch_render)
@@ -130,27 +145,35 @@ class Trainer:
         ws = self.generator.mapping(first.z, None)
         out = self.generator.synthesis(ws, first.camera, planes=planes[rows], noise_mode="none")
         small = F.interpolate(first.image, size=out["image_raw"].shape[-2:], mode="area")
-        head = (first.part != WALL)[:, None].float()
-        weight = 1 + 2.0 * F.interpolate(head, size=small.shape[-2:], mode="area")
-        mask = 1 + 2.0 * head
+        weight = 1 + 2.0 * F.interpolate(_head(first), size=small.shape[-2:], mode="area")
+        raw = {"raw": 0.5 * ((out["image_raw"] - small).abs() * weight).mean()}
+        return raw | self._picture_loss(out["image"], first)
+
+    def _picture_loss(self, image: torch.Tensor, truth: Batch) -> dict[str, torch.Tensor]:
+        mask = 1 + 2.0 * _head(truth)
         losses = {
-            "raw": 0.5 * ((out["image_raw"] - small).abs() * weight).mean(),
-            "image": 0.5 * ((out["image"] - first.image).abs() * mask).mean(),
-            "edges": edge_loss(out["image"], first.image, mask),
+            "image": 0.5 * ((image - truth.image).abs() * mask).mean(),
+            "edges": edge_loss(image, truth.image, mask),
         }
-        if o.perceptual and share >= o.perceptual_from:
-            distance = load_perceptual().to(out["image"].device)
-            losses["perceptual"] = o.perceptual * distance(out["image"], first.image, mask).mean()
+        if self.o.perceptual:
+            distance = load_perceptual().to(image.device)
+            side = image.shape[-1] // 2  # a window: whole pictures cost four times as much
+            y, x = self.rng.integers(side // 4, side * 3 // 4 + 1, 2)
+            window = (..., slice(y, y + side), slice(x, x + side))
+            losses["perceptual"] = (
+                self.o.perceptual * distance(image[window], truth.image[window], mask[window]).mean()
+            )
         return losses
 
     # -- loop
 
     def run(self) -> None:
-        """Both stages, resuming where the checkpoint stopped."""
+        """All stages, resuming where the checkpoint stopped."""
         shards = Shards(self.o.data)
         self.resume()
         log = (self.out / "log.jsonl").open("a")
-        for stage, minutes in ((0, self.o.minutes_points), (1, self.o.minutes_render)):
+        minutes_each = (self.o.minutes_points, self.o.minutes_super, self.o.minutes_joint)
+        for stage, minutes in enumerate(minutes_each):
             if stage < self.stage:
                 continue
             if stage > self.stage:
@@ -165,21 +188,14 @@ class Trainer:
         while self.spent < budget:
             share = self.spent / budget
             rate = (
-                (o.lr, o.lr_render)[stage]
+                (o.lr, o.lr_super, o.lr_joint)[stage]
                 * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share)))
                 * min(1, (self.step + 1) / 50)
             )
             for group in self.optimiser.param_groups:
                 group["lr"] = float(rate) * group["scale"]
-            batch = shards.batch(self.rng, (o.batch, o.batch_joint)[stage], o.views)
-            with torch.autocast("cpu", torch.bfloat16, enabled=o.half):
-                planes = self.generator.planes(
-                    self.generator.mapping(batch.z[:: o.views], None), noise_mode="none"
-                )
-            planes = planes.float()
-            losses = self.point_loss(batch, planes)
-            if stage == 1:
-                losses |= self.render_loss(batch, planes, share)
+            batch = shards.batch(self.rng, (o.batch, o.batch_super, o.batch_joint)[stage], o.views)
+            losses = self._losses(stage, batch)
             self.optimiser.zero_grad(set_to_none=True)
             sum(losses.values()).backward()
             torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
@@ -200,6 +216,17 @@ class Trainer:
                 self.save()
                 saved = now
         self.save()
+
+    def _losses(self, stage: int, batch: Batch) -> dict[str, torch.Tensor]:
+        if stage == 1:
+            return self.super_loss(batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.o.half):
+            planes = self.generator.planes(
+                self.generator.mapping(batch.z[:: self.o.views], None), noise_mode="none"
+            )
+        planes = planes.float()
+        losses = self.point_loss(batch, planes)
+        return losses | self.render_loss(batch, planes) if stage == 2 else losses
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -230,6 +257,11 @@ def start(generator: Generator) -> None:
     for name, p in generator.named_parameters():
         if name.endswith("torgb.weight"):  # small planes, so that early densities are small
             p.mul_(0.3)
+
+
+def _head(batch: Batch) -> torch.Tensor:
+    """1 where a view shows the person, 0 on the wall: [B, 1, S, S]."""
+    return (batch.part != WALL)[:, None].float()
 
 
 def edge_loss(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
