@@ -1,0 +1,122 @@
+"""Which pixels of a crop are meant: parts of the face by name, or a mask that somebody painted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from my3dgen.errors import My3DGenError
+from my3dgen.faces.face import Face
+from my3dgen.faces.read import ReadOptions
+
+# Each region is the convex hull of some of the 68 landmarks, grown by a margin in eye distances.
+_HULLS = {
+    "centre": (np.r_[27:60], 0.22),  # nose, eyes and mouth
+    "eyes": (np.r_[17:28, 36:48], 0.14),  # with the brows
+    "nose": (np.r_[27:36], 0.22),
+    "mouth": (np.r_[48:60], 0.22),
+    "lower face": (np.r_[3:14, 31:36], 0.03),  # from the nostrils to the chin, cheek to cheek
+}
+REGIONS = tuple(_HULLS)
+
+
+def region_mask(face: Face, region: str = "centre") -> np.ndarray:
+    """A part of the face by name, from its landmarks: bool [512, 512] on the crop.
+
+    Raises My3DGenError for an unknown name.
+    """
+    if region not in _HULLS:
+        raise My3DGenError(f"There is no region {region!r}; choose one of {', '.join(REGIONS)}.")
+    chosen, margin = _HULLS[region]
+    marks = np.asarray(face.landmarks, np.float32)
+    apart = float(np.linalg.norm(marks[36:42].mean(0) - marks[42:48].mean(0)))
+    corners = cv2.convexHull(marks[chosen])
+    mask = np.zeros(face.image.shape[:2], np.uint8)
+    # The hull, drawn with sixteenths of a pixel, and a round pen around it: no corner is left.
+    points = np.round((corners - 0.5) * 16).astype(np.int32)
+    cv2.fillConvexPoly(mask, points, 255, cv2.LINE_8, 4)
+    cv2.polylines(mask, [points], True, 255, max(1, round(2 * margin * apart)), cv2.LINE_8, 4)
+    return mask > 127
+
+
+def painted_mask(mask, face: Face, photo_size: tuple[int, int] | None = None) -> np.ndarray:
+    """A painted mask on the face's crop: bool [512, 512], True (white) = paint anew.
+
+    Args:
+        mask: bool or uint8 array [H, W] (or with channels), PIL picture, or the path of one. It has the size
+            of the photo, and is carried over by the face's placement, or is already 512 x 512 like the crop.
+        photo_size: (height, width) of the photo as `read` gives it, where it is known. Without it a 512 x 512
+            mask is the crop's, and any other is taken for the photo's if it has its shape.
+
+    Raises:
+        My3DGenError: where the mask cannot be read, has another size, or leaves nothing painted in the crop.
+    """
+    grey = _grey(mask)
+    crop = face.image.shape[:2]
+    if grey.shape == crop and photo_size != crop:
+        hidden = grey > 127
+    else:
+        _require_photo_shape(grey, face, photo_size)
+        hidden = _to_crop(grey, face) > 127
+    if not hidden.any():
+        raise My3DGenError("Nothing of the mask lies on the face's crop; paint white over what is to change.")
+    return hidden
+
+
+def _grey(mask) -> np.ndarray:
+    """Any mask as uint8 [H, W]; transparent counts as black."""
+    if isinstance(mask, (str, Path)):
+        try:
+            with Image.open(mask) as picture:
+                picture.load()
+                mask = picture
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise My3DGenError(f"The mask {Path(mask).name} cannot be read ({error}); give a PNG.") from None
+    if isinstance(mask, Image.Image):
+        rgba = np.asarray(mask.convert("RGBA"), np.float32)
+        return np.round(rgba[..., :3].max(-1) * rgba[..., 3] / 255).astype(np.uint8)
+    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8) or mask.ndim not in (2, 3):
+        got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise My3DGenError(f"A mask is a bool or uint8 array [H, W], a picture or a path; got {got}.")
+    if mask.dtype == np.bool_:
+        mask = mask.astype(np.uint8) * 255
+    return mask if mask.ndim == 2 else _grey(Image.fromarray(mask.squeeze()))
+
+
+def _require_photo_shape(grey: np.ndarray, face: Face, photo_size: tuple[int, int] | None) -> None:
+    wanted = f"{face.image.shape[1]} x {face.image.shape[0]} pixels like the crop"
+    got = f"The mask is {grey.shape[1]} x {grey.shape[0]} pixels"
+    if face.placement is None:
+        raise My3DGenError(f"{got}; where the photo itself is not at hand it must be {wanted}.")
+    if photo_size is not None:
+        fits = photo_size in (grey.shape, _as_read(grey.shape))
+        wanted = f"{photo_size[1]} x {photo_size[0]} like the photo, or {wanted}"
+    elif face.thumbnail is not None:
+        # only the thumbnail is left of the photo: its shape is known to about a pixel
+        height, width = face.thumbnail.shape[:2]
+        slack = 1.5 / min(height, width)
+        fits = abs(np.log(grey.shape[1] / grey.shape[0]) - np.log(width / height)) < slack
+        wanted = f"of the photo's shape (about {width} : {height}), or {wanted}"
+    else:
+        fits = True
+    if not fits:
+        raise My3DGenError(f"{got}; it must be {wanted}.")
+
+
+def _as_read(shape: tuple[int, int]) -> tuple[int, int]:
+    """The size to which reading reduces a large photo; a mask painted on the original has the larger one."""
+    scale = min(1.0, ReadOptions().longest_side / max(shape))
+    return tuple(max(1, round(side * scale)) for side in shape)
+
+
+def _to_crop(grey: np.ndarray, face: Face) -> np.ndarray:
+    """A mask of the photo's size, original or as read, where the crop shows it: uint8 [512, 512]."""
+    height, width = face.image.shape[:2]
+    scale = face.placement.scale * min(1.0, ReadOptions().longest_side / max(grey.shape))
+    # positions are continuous (pixel i covers i..i+1), warpAffine counts from pixel centres
+    shift = np.asarray(face.placement.offset) + 0.5 * scale - 0.5
+    matrix = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+    return cv2.warpAffine(grey, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)

@@ -1,0 +1,326 @@
+"""One fit for every task: which point of a person's latent hull explains a photo, or what is left of it.
+
+A person's anchors span a convex hull; a little dilated, its points are this person in other moments (MyStyle;
+method.md section 7). Without anchors the same fit moves freely in W, as projection does. Noise maps stay the
+model's own in both, so that neither hides in noise what its latent cannot show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import nnls
+from torch import Tensor
+
+from my3dgen.errors import My3DGenError
+from my3dgen.faces import Face
+from my3dgen.personal.anchors import Anchors
+from my3dgen.personal.degradations import Degradation, Identity
+from my3dgen.personal.encode import encode
+from my3dgen.personal.images import from_uint8, to_uint8
+from my3dgen.personal.objective import Objective, Targets, head_region
+from my3dgen.personal.pose import corrected
+from my3dgen.personal.project import ProjectOptions
+from my3dgen.progress import ProgressCallback, Ticker
+
+STARTS = 12  # at most so many anchors are tried as the start of a fit
+
+
+@dataclass(frozen=True)
+class HullOptions:
+    """How a photo is fitted. `for_prior` gives each prior's defaults."""
+
+    steps: int = 1000  # in all
+    coarse_steps: int = 0  # of these, the first ones see only a small volume render (fast, for `heads`)
+    coarse_resolution: int = 32  # side of that render, and of those that choose the start
+    lr: float = 5e-3  # Adam on alpha
+    lr_ramp_down: float = 0.25  # share of the steps over which every rate falls to zero (cosine)
+    beta: float = 0.03  # dilation of the hull: alpha >= -beta; larger is more fidelity and less prior
+    sharpness: float = 100.0  # of the softplus that keeps alpha above -beta
+    sum_weight: float = 10.0  # holds the sum of the raw weights at 1
+    per_layer: bool = False  # further weights for each layer (MyStyle's alpha+)
+    delta_weight: float = 10.0  # holds the first two thirds of the layers together where there are such
+    camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps the camera
+    background: float = 0.1  # weight of pixels outside the head
+    w_steps: int = 500  # without anchors: steps
+    w_lr: float = 0.01  # without anchors: Adam on w
+    w_noise: float = 0.05  # without anchors: perturbation of w in units of w_std, gone after 3/4 of the steps
+    w_pull: float = 0.0  # without anchors: pull towards w_avg, in units of w_std
+    seed: int = 0  # of that perturbation
+
+    @staticmethod
+    def for_prior(prior) -> HullOptions:
+        """The published schedule, and a short one for small priors."""
+        p = ProjectOptions.for_prior(prior)
+        o = HullOptions(w_steps=p.steps, w_lr=p.lr, w_noise=p.w_noise, w_pull=p.prior_weight)
+        if prior.config.output_resolution <= 256:
+            return replace(o, steps=p.steps, coarse_steps=p.coarse_steps, lr=0.03, camera_lr=p.camera_lr)
+        return o
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What explains a photo."""
+
+    ws: Tensor  # [L, w_dim]
+    camera: Tensor  # [25], refined
+    alpha: Tensor | None  # [N] (or [L, N] per layer), weights of the anchors, sum 1; None without anchors
+    loss: float  # of the last step; nan where there was none
+
+
+class Hull:
+    """Points of the dilated hull of N anchors, by raw weights that may be any numbers."""
+
+    def __init__(self, anchors: Anchors, beta: float = 0.03, sharpness: float = 100.0, device=None):
+        if len(anchors) == 0:
+            raise My3DGenError("There are no anchors; project at least one photo of the person first.")
+        self.anchors = anchors.ws.to(device or anchors.ws.device)  # [N, L, w_dim]
+        self.beta, self.sharpness = beta, sharpness
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def weights(self, raw: Tensor) -> Tensor:
+        """Raw [..., N] -> alpha [..., N] with sum 1 and, up to that division, at least -beta."""
+        alpha = F.softplus(raw + self.beta, beta=self.sharpness) - self.beta
+        return alpha / alpha.sum(-1, keepdim=True)
+
+    def raw(self, alpha: Tensor) -> Tensor:
+        """The inverse of `weights` for alpha [..., N] with sum 1; what lies on the edge moves in by a trace."""
+        above = (alpha + self.beta).clamp(min=1e-3 / self.sharpness)
+        # log(exp(x) - 1), safe for large x
+        x = self.sharpness * above
+        return (x + torch.log(-torch.expm1(-x))) / self.sharpness - self.beta
+
+    def at(self, alpha: Tensor) -> Tensor:
+        """The latent [L, w_dim] of weights alpha [N], or [L, N] with one row a layer."""
+        rows = alpha if alpha.ndim == 2 else alpha.expand(self.anchors.shape[1], -1)
+        return torch.einsum("ln,nlw->lw", rows, self.anchors)
+
+    def ws(self, raw: Tensor) -> Tensor:
+        """The latent [L, w_dim] of raw weights [N] or [L, N]."""
+        return self.at(self.weights(raw))
+
+    def alpha_of(self, ws: Tensor) -> Tensor:
+        """Weights [N] of the hull's point nearest to a latent [L, w_dim] or [w_dim] (least squares).
+
+        With a = b - beta and b >= 0 this is non-negative least squares; the sum is held by a heavy row.
+        """
+        n, layers = len(self), self.anchors.shape[1]
+        points = self.anchors.reshape(n, -1).double().cpu().numpy().T  # [L * w_dim, N]
+        target = ws.detach().expand(layers, -1).reshape(-1).double().cpu().numpy()
+        heavy = 1e3 * max(np.abs(points).max(), 1e-6) * np.sqrt(len(points))
+        design = np.vstack([points, np.full((1, n), heavy)])
+        goal = np.append(target + self.beta * points.sum(1), heavy * (1 + self.beta * n))
+        alpha = torch.from_numpy(nnls(design, goal)[0] - self.beta).float()
+        return (alpha / alpha.sum()).to(self.anchors.device)
+
+
+def fit(
+    prior,
+    face: Face,
+    degradation: Degradation | None = None,
+    anchors: Anchors | None = None,
+    options: HullOptions | None = None,
+    progress: ProgressCallback | None = None,
+    steps: int | None = None,
+) -> Fit:
+    """Find the latent and the camera that explain a photo after a degradation.
+
+    Args:
+        prior: personalized (then its adapter's anchors span the hull) or not (then w moves freely in W).
+        degradation: applied alike to the photo and to the renders; None: nothing is lost.
+        anchors: other anchors to use. One anchor leaves nothing to weigh: only the camera is refined. Two are
+            a line, three a triangle; every number works.
+        progress: called after every step; returning False stops and keeps what there is.
+        steps: overrides the options' number; coarse steps shrink in proportion.
+
+    Raises:
+        My3DGenError: where the face was refused or the anchors do not fit the prior.
+    """
+    if face.refused:
+        raise My3DGenError(face.refused)
+    if anchors is None and prior.adapter is not None:
+        anchors = prior.adapter.anchors
+    o = options or HullOptions.for_prior(prior)
+    full = o.steps if anchors is not None else o.w_steps
+    total = full if steps is None else max(int(steps), 0)
+    o = replace(o, steps=total, coarse_steps=round(o.coarse_steps * total / max(full, 1)))
+    search = _Search(prior, face, degradation or Identity(), anchors, o)
+    ticker = Ticker("fit", total, progress)
+    loss = float("nan")
+    for step in range(total):
+        loss = search.step(step)
+        show = progress is not None and (step % 10 == 0 or step + 1 == total)
+        if not ticker.tick(step + 1, loss, search.preview() if show else None):
+            break
+    return search.result(loss)
+
+
+class _Comparison:
+    """The degraded photo at every size in which renders of it come."""
+
+    def __init__(self, prior, face: Face, degradation: Degradation, background: float):
+        self.degradation = degradation
+        self.objective = Objective(prior)
+        self.photo = from_uint8(face.image)[None].to(prior.device)
+        counts = face.valid * (background + (1 - background) * head_region(face.landmarks, len(face.image)))
+        self.counts = torch.from_numpy(counts).float()[None, None].to(prior.device)
+        self.camera = torch.as_tensor(np.asarray(face.camera), dtype=torch.float32, device=prior.device)[None]
+        self._targets: dict[int, Targets] = {}
+
+    def loss(self, render: Tensor) -> Tensor:
+        """Scalar loss of a render [1, 3, S, S] of any size."""
+        t = self._target(render.shape[-1])
+        return self.objective.high(self.degradation(render), t).sum()
+
+    def _target(self, size: int) -> Targets:
+        if size not in self._targets:
+            seen = self.degradation.observed(self.photo, size)
+            weight = F.interpolate(self.counts, size=seen.shape[-2:], mode="area")
+            visible = self.degradation.weight(size)
+            if visible is not None:
+                weight = weight * visible.to(weight)
+            if not bool((weight > 0).any()):
+                raise My3DGenError("Nothing of the face is left to look at; hide less of it.")
+            weight = weight / weight.mean()
+            self._targets[size] = Targets(seen, seen, weight, weight, self.camera)
+        return self._targets[size]
+
+
+class _Search:
+    """The variables of one fit and how they move."""
+
+    def __init__(self, prior, face: Face, degradation: Degradation, anchors: Anchors | None, o: HullOptions):
+        self.prior, self.o = prior, o
+        self.compared = _Comparison(prior, face, degradation, o.background)
+        self.rng = torch.Generator().manual_seed(o.seed)
+        self.hull = None if anchors is None else self._hull(anchors)
+        guess = self._encoder_guess(degradation)
+        self.shared = (self._best_start(guess) if self.hull else self._free_start(guess)).requires_grad_(True)
+        moving = [{"params": [self.shared], "scale": o.lr if self.hull else o.w_lr}]
+        self.deltas = None
+        if self.hull and o.per_layer:
+            self.deltas = torch.zeros(prior.num_ws, len(self.hull), device=prior.device, requires_grad=True)
+            moving.append({"params": [self.deltas], "scale": o.lr})
+        self.orbit, self.aim = (torch.zeros(1, 3, device=prior.device, requires_grad=True) for _ in range(2))
+        moving.append({"params": [self.orbit, self.aim], "scale": o.camera_lr})
+        self.optimiser = torch.optim.Adam(moving, lr=o.lr, betas=(0.9, 0.999))
+        self.last = torch.zeros_like(self.compared.photo)
+
+    def _hull(self, anchors: Anchors) -> Hull:
+        if tuple(anchors.ws.shape[1:]) != (self.prior.num_ws, self.prior.config.w_dim):
+            raise My3DGenError(
+                f"The anchors have shape {list(anchors.ws.shape)}, the prior {self.prior.name!r} needs "
+                f"[N, {self.prior.num_ws}, {self.prior.config.w_dim}]; project with this prior."
+            )
+        return Hull(anchors, self.o.beta, self.o.sharpness, self.prior.device)
+
+    # ---- where to start
+
+    @torch.no_grad()
+    def _encoder_guess(self, degradation: Degradation) -> Tensor | None:
+        """w [w_dim] as the encoder reads what is left of the photo; None where the prior has no encoder.
+
+        What is hidden is filled in with the prior's mean face first, then with what that gave.
+        """
+        photo, w = self.compared.photo, self.prior.w_avg
+        for _ in range(2 if degradation.hides else 1):
+            render = photo
+            if degradation.hides:
+                render = self._coarse(self._spread(w), self.prior.config.neural_resolution).clamp(-1, 1)
+            guess = encode(self.prior, degradation.completed(photo, render))
+            if guess is None:
+                return None
+            w = guess[0]
+        return w
+
+    def _free_start(self, guess: Tensor | None) -> Tensor:
+        return (self.prior.w_avg if guess is None else guess).clone()
+
+    @torch.no_grad()
+    def _best_start(self, guess: Tensor | None) -> Tensor:
+        """Raw weights [N] of whichever looks most like the photo: mean, encoder's guess, or an anchor's own.
+
+        An anchor starts mixed half and half with the mean, so that no weight is stuck at the hull's edge.
+        """
+        n, device = len(self.hull), self.prior.device
+        even = torch.full((n,), 1.0 / n, device=device)
+        if n == 1:
+            return self.hull.raw(even)
+        tried = torch.linspace(0, n - 1, min(n, STARTS), device=device).round().long()
+        starts = [even, *(0.5 * even + 0.5 * row for row in torch.eye(n, device=device)[tried])]
+        if guess is not None:
+            starts.append(self.hull.alpha_of(guess))
+        losses = [float(self.compared.loss(self._coarse(self.hull.at(a)))) for a in starts]
+        return self.hull.raw(starts[int(np.argmin(losses))])
+
+    # ---- one step
+
+    def _spread(self, w: Tensor) -> Tensor:
+        return w.expand(self.prior.num_ws, -1)
+
+    def _raw(self) -> Tensor:
+        return self.shared if self.deltas is None else self.shared + self.deltas
+
+    def _ws(self) -> Tensor:
+        """The current latent [L, w_dim]."""
+        return self.hull.ws(self._raw()) if self.hull else self._spread(self.shared)
+
+    def _camera(self) -> Tensor:
+        return corrected(self.compared.camera, self.orbit, self.aim)
+
+    def _coarse(self, ws: Tensor, resolution: int | None = None, camera: Tensor | None = None) -> Tensor:
+        """A small volume render [1, 3, r, r]."""
+        generator, r = self.prior.generator, resolution or self.o.coarse_resolution
+        camera = self.compared.camera if camera is None else camera
+        features, _, _ = generator.renderer(generator.planes(ws[None]), generator.decoder, camera, r)
+        return features[:, :3]
+
+    def step(self, step: int) -> float:
+        """One step of Adam; returns the loss without penalties."""
+        o = self.o
+        t = step / max(o.steps, 1)
+        rate = 0.5 - 0.5 * np.cos(np.pi * min(1.0, (1 - t) / max(o.lr_ramp_down, 1e-6)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["scale"] * rate
+        ws = self._ws()
+        if self.hull is None and o.w_noise:
+            scale = self.prior.w_std * o.w_noise * max(0.0, 1 - t / 0.75) ** 2
+            ws = ws + scale * torch.randn(ws.shape[-1:], generator=self.rng).to(ws)
+        self.optimiser.zero_grad(set_to_none=True)
+        if step < o.coarse_steps:
+            self.last = self._coarse(ws, camera=self._camera())
+            loss = self.compared.loss(self.last)
+        else:
+            out = self.prior.generator.synthesis(ws[None], self._camera())
+            self.last = out["image"]
+            loss = self.compared.loss(out["image"]) + self.compared.loss(out["image_raw"])
+        (loss + sum(self._penalties())).backward()
+        self.optimiser.step()
+        return float(loss.detach())
+
+    def _penalties(self) -> Iterator[Tensor]:
+        o = self.o
+        if self.hull is None:
+            yield o.w_pull * ((self.shared - self.prior.w_avg) / self.prior.w_std).square().sum()
+            return
+        yield o.sum_weight * (self._raw().sum(-1) - 1).square().mean()
+        if self.deltas is not None:
+            held = self.deltas[: round(len(self.deltas) * 12 / 18)]
+            # the root's slope is not defined at 0, where the deltas start
+            yield o.delta_weight * (held.square().sum(-1) + 1e-12).sqrt().sum()
+
+    def preview(self) -> np.ndarray:
+        """uint8 [S, S, 3] of the last step's render."""
+        size = self.compared.photo.shape[-2:]
+        return to_uint8(F.interpolate(self.last.detach(), size=size, mode="bilinear"))[0]
+
+    @torch.no_grad()
+    def result(self, loss: float) -> Fit:
+        alpha = self.hull.weights(self._raw()).clone().cpu() if self.hull else None
+        return Fit(self._ws().clone().cpu(), self._camera()[0].clone().cpu(), alpha, loss)

@@ -1,0 +1,207 @@
+"""Super-resolution: the face that, shrunk, looks like the small photo (method.md section 7)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from my3dgen.cameras import camera, project_points
+from my3dgen.errors import My3DGenError
+from my3dgen.evaluation.metrics import identity_similarity, networks, perceptual_distance
+from my3dgen.faces import Face, PrepareOptions, QualityLimits, align, pose, prepare, read
+from my3dgen.personal.degradations import Downsampled, area
+from my3dgen.personal.hull import fit
+from my3dgen.personal.images import from_uint8, to_uint8
+from my3dgen.progress import ProgressCallback
+from my3dgen.tasks.blend import enlarged, person_mask
+from my3dgen.tasks.look import novel_views
+from my3dgen.tasks.result import TaskResult, one_face, references_or
+
+SMALLEST, LARGEST = 16, 256  # sides of a crop, in pixels of the small photo, that make sense here
+DETECT_AT = 768  # longest side to which a small photo is enlarged before its face is looked for
+NO_FACE = (
+    "No face was found in the enlarged photo, so all of it was taken as the standard crop of a face seen from the "
+    "front."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Small:
+    """A small photo of a face."""
+
+    face: Face  # the crop as it is at hand: enlarged, or (demonstration) the original
+    side: int  # how many pixels the crop really has, or is reduced to
+    truth: Face | None = None  # the original where the small photo was made from it
+    note: str | None = None
+
+
+def upscale(
+    prior,
+    photo,
+    size: int | None = None,
+    steps: int | None = None,
+    background: bool = True,
+    progress: ProgressCallback | None = None,
+    references: Sequence[Face] | None = None,
+) -> TaskResult:
+    """Sharpen a tiny photo with a prior, personalized or not.
+
+    Args:
+        photo: a Face, or anything `prepare` reads; with `size` None it may be as small as 16 x 16.
+        size: reduce the crop to so many pixels a side first (16..256), as a demonstration. None: the photo is
+            small itself. Its face is looked for in an enlargement; a square photo without a findable face is
+            taken as an EG3D crop seen from the front, and extra["note"] says so.
+        steps: of the fit; None takes the prior's default.
+        background: behind the person show the enlarged photo rather than the prior's wall.
+        references: other photos of the person for the identity score; without them the photo itself is used.
+
+    Returns:
+        TaskResult with "image", "input" (the small photo, enlarged pixel by pixel), "lanczos" (its plain
+        enlargement), "render", all 512 x 512, and four novel views. `id_sim` is the mean over "image" and the
+        views, `image_id_sim` and `render_id_sim` are those of one picture, `side` is the crop's true size.
+        `lanczos_id_sim` needs references or a demonstration, `perceptual` and `lanczos_perceptual` need a
+        demonstration: without one there is nothing sharp to compare with.
+
+    Raises:
+        My3DGenError: where the photo is no small photo of a face, or the size is out of range.
+    """
+    start = time.monotonic()
+    small = _demonstration(photo, size) if size is not None else _small(photo)
+    side = len(small.face.image)
+    tiny = area(from_uint8(small.face.image)[None], small.side)
+    lanczos = enlarged(to_uint8(tiny)[0], side)
+    found = fit(prior, small.face, Downsampled(small.side), steps=steps, progress=progress)
+    with torch.no_grad():
+        out = prior.generator.synthesis(found.ws[None].to(prior.device), found.camera[None].to(prior.device))
+    render = enlarged(to_uint8(out["image"])[0], side)
+    person = person_mask(out, side) if background else np.ones((side, side), np.float32)
+    image = _over(agreeing(render, tiny), lanczos, person)
+    views = novel_views(prior, found.ws)
+    images = {
+        "image": image,
+        "input": cv2.resize(to_uint8(tiny)[0], (side, side), interpolation=cv2.INTER_NEAREST),
+        "lanczos": lanczos,
+        "render": render,
+    }
+    images |= {f"view_{i}": view for i, view in enumerate(views)}
+    figures = _figures(image, render, lanczos, views, small, references)
+    figures["seconds"] = round(time.monotonic() - start, 2)
+    extra = {"note": small.note} if small.note else {}
+    if found.alpha is not None:
+        extra["alpha"] = found.alpha.tolist()
+    return TaskResult(images, figures, found.ws, found.camera, networks(), extra=extra)
+
+
+def _figures(image, render, lanczos, views, small: _Small, references) -> dict[str, float]:
+    known = references_or(small.truth or small.face, references)
+    figures = {
+        "id_sim": identity_similarity([image, *views], known),
+        "image_id_sim": identity_similarity([image], known),
+        "render_id_sim": identity_similarity([render], known),
+        "side": float(small.side),
+    }
+    if small.truth is not None or references:  # otherwise the enlargement would be compared with itself
+        figures["lanczos_id_sim"] = identity_similarity([lanczos], known)
+    if small.truth is not None:
+        figures["perceptual"] = perceptual_distance(image, small.truth)
+        figures["lanczos_perceptual"] = perceptual_distance(lanczos, small.truth)
+    return figures
+
+
+# ---- the small photo
+
+
+def _demonstration(photo, size: int) -> _Small:
+    face = one_face(photo)
+    if not isinstance(size, (int, np.integer)) or not SMALLEST <= size <= LARGEST:
+        raise My3DGenError(
+            f"The size is {size!r}; it must be a whole number from {SMALLEST} to {LARGEST} pixels."
+        )
+    return _Small(face, int(size), truth=face)
+
+
+def _small(photo) -> _Small:
+    if isinstance(photo, Face):
+        face = one_face(photo)
+        if face.placement is None:
+            raise My3DGenError(
+                f"{face.source} does not say how large its photo was; give the photo itself, or a size to reduce to."
+            )
+        return _Small(face, _true_side(len(face.image) / face.placement.scale))
+    pixels = read.read(photo, read.ReadOptions(shortest_side=SMALLEST)).pixels
+    growth = max(1.0, DETECT_AT / max(pixels.shape[:2]))
+    name = read.source_name(photo, 0)
+    face = replace(_findable(_grown(pixels, growth)), source=name)
+    if not face.refused:
+        return _Small(face, _true_side(len(face.image) / face.placement.scale / growth))
+    height, width = pixels.shape[:2]
+    if height != width or face.landmarks is not None:
+        raise My3DGenError(
+            f"{name} ({width} x {height} pixels): {face.refused} A photo too small to find a face in must be square, "
+            "cut as the standard crop."
+        )
+    return _Small(_frontal(pixels, name), _true_side(width), note=NO_FACE)
+
+
+def _findable(picture: np.ndarray) -> Face:
+    """The face of an enlarged photo; that it is small and blurred is no reason to refuse it here."""
+    limits = QualityLimits(refuse_width=0.0, warn_width=0.0, refuse_sharpness=0.0, warn_sharpness=0.0)
+    return prepare([picture], options=PrepareOptions(limits=limits))[0]
+
+
+def _grown(pixels: np.ndarray, growth: float) -> np.ndarray:
+    size = tuple(max(1, round(side * growth)) for side in pixels.shape[1::-1])
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def _true_side(pixels: float) -> int:
+    side = round(pixels)
+    if side > LARGEST:
+        raise My3DGenError(
+            f"The face's crop has {side} pixels a side, which is not small; super-resolution is for up to {LARGEST}. "
+            "Give a size (such as 32) to reduce it to first."
+        )
+    if side < SMALLEST:
+        raise My3DGenError(
+            f"The face's crop has only {side} pixels a side; at least {SMALLEST} are needed. Give a larger photo."
+        )
+    return side
+
+
+def _frontal(pixels: np.ndarray, name: str) -> Face:
+    """A square photo as the standard crop of a face that looks straight into the camera."""
+    front = camera(0.0, 0.0)
+    marks = project_points(torch.from_numpy(pose.model()[0]).float(), front).numpy() * align.SIZE
+    return Face(
+        name,
+        image=enlarged(pixels, align.SIZE),
+        valid=np.ones((align.SIZE, align.SIZE), bool),
+        landmarks=marks.astype(np.float32),
+        camera=front.numpy(),
+    )
+
+
+# ---- the result
+
+
+def agreeing(render: np.ndarray, tiny: torch.Tensor) -> np.ndarray:
+    """The render, made to agree with the small photo [1, 3, s, s]: float32 [S, S, 3] in 0..255.
+
+    Shrunk, the result must look like that photo (back-projection, Irani and Peleg 1991), so what is missing there
+    is enlarged and added: the person's own colours and shapes as far as the photo still holds them, with the
+    prior's detail on top. One round is enough; more of them sharpen the edges of the blocks.
+    """
+    missing = (tiny - area(from_uint8(render)[None], tiny.shape[-1]))[0].permute(1, 2, 0).numpy()
+    missing = cv2.resize(missing, render.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(render + missing * 127.5, 0.0, 255.0)
+
+
+def _over(front: np.ndarray, behind: np.ndarray, share: np.ndarray) -> np.ndarray:
+    mixed = behind + share[..., None] * (front - behind.astype(np.float32))
+    return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
