@@ -51,6 +51,17 @@ def main(argv=None) -> int:
         data="data/train",
         out="assets/encoder.safetensors",
     )
+    command(
+        "attributes",
+        "train the attribute scorer, then find the current prior's editing directions",
+        data="data/train",
+        out="assets",
+    )
+    command(
+        "directions",
+        "only the current prior's editing directions",
+        out="assets/directions.safetensors",
+    )
     command("examples", "draw the example people", out="examples")
     command("quality", "contact sheets and figures of the current prior", out="assets", people=40)
     args = parser.parse_args(argv)
@@ -134,6 +145,20 @@ def _encoder(args):
     return train(load_prior("heads"), _options(EncoderOptions, args))
 
 
+def _attributes(args):
+    from my3dgen.pretraining.attributes import AttributeOptions, train
+    from my3dgen.priors import load_prior
+
+    return train(load_prior("heads"), _options(AttributeOptions, args))
+
+
+def _directions(args):
+    from my3dgen.pretraining.attributes import train_directions
+    from my3dgen.priors import load_prior
+
+    return train_directions(load_prior("heads"), args.out)
+
+
 def _examples(args):
     from my3dgen.pretraining.examples import write
 
@@ -160,6 +185,8 @@ RUN = {
     "identity-people": _identity_people,
     "identity": _identity,
     "encoder": _encoder,
+    "attributes": _attributes,
+    "directions": _directions,
     "examples": _examples,
     "quality": _quality,
 }

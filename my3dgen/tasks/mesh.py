@@ -305,11 +305,7 @@ def _glb(mesh: Mesh) -> bytes:
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": "face"}],
         "meshes": [
-            {
-                "primitives": [
-                    {"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3}
-                ]
-            }
+            {"primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3}]}
         ],
         "accessors": accessors,
         "bufferViews": [
