@@ -63,6 +63,7 @@ def main(argv=None) -> int:
         out="assets/directions.safetensors",
     )
     command("examples", "draw the example people", out="examples")
+    command("adapters", "personalize the current prior to the example people", out="examples", names="")
     command("quality", "contact sheets and figures of the current prior", out="assets", people=40)
     args = parser.parse_args(argv)
     try:
@@ -166,6 +167,13 @@ def _examples(args):
     return {"written": args.out}
 
 
+def _adapters(args):
+    from my3dgen.pretraining.examples import write_adapters
+    from my3dgen.priors import load_prior
+
+    return write_adapters(load_prior("heads"), args.out, args.names.split())
+
+
 def _quality(args):
     from my3dgen.pretraining.quality import against_truth, contact_sheets, fronts_come_back
     from my3dgen.priors import load_prior
@@ -188,6 +196,7 @@ RUN = {
     "attributes": _attributes,
     "directions": _directions,
     "examples": _examples,
+    "adapters": _adapters,
     "quality": _quality,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import cv2
 import numpy as np
 
 from my3dgen.cameras import camera as orbit_camera
+from my3dgen.evaluation.protocol import fit_person, read_person
+from my3dgen.evaluation.reconstruction import to_other_photos
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.people import Mark
 
@@ -218,3 +221,22 @@ def write(folder: str = "examples", quality: int = 90) -> None:
             "seed": who.seed,
         }
         (place / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def write_adapters(prior, folder: str = "examples", names: Sequence[str] = ()) -> dict[str, dict]:
+    """Personalize `prior` to the example people with the default options: NAME/me.safetensors and what to say of it.
+
+    NAME/me.json holds the seconds it took and the identity similarities that personalizing reports.
+    names: only these people; none: all of them. Returns what the .json files hold.
+    """
+    done = {}
+    for place in sorted(p.parent for p in Path(folder).glob("*/about.json")):
+        if not names or place.name in names:
+            person = read_person(place)
+            adapter, seconds = fit_person(prior, person)
+            adapter.save(place / "me.safetensors")
+            likeness = to_other_photos(prior, prior.personalized(adapter), person.references, adapter.anchors)
+            done[place.name] = {"seconds": seconds, "id_sim": likeness}
+            (place / "me.json").write_text(json.dumps(done[place.name], indent=2) + "\n")
+            print(place.name, done[place.name], flush=True)
+    return done

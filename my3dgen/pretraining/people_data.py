@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from my3dgen.errors import My3DGenError
+from my3dgen.pretraining.shading import WALL
 
 
 @dataclass
@@ -67,11 +68,14 @@ class Shards:
 
 
 def pick_pixels(batch: Batch, rng: np.random.Generator, count: int) -> Tensor:
-    """Flat pixel indices [B, count]: half anywhere, half around brows, eyes, nose and mouth."""
+    """Flat pixel indices [B, count]: half around brows, eyes, nose and mouth, the others mostly on the person."""
     size = batch.image.shape[-1]
     out = rng.integers(0, size * size, (len(batch.z), count))
     half = count // 2
-    for row, points in zip(out, batch.landmarks.numpy(), strict=True):
+    wall = batch.part.flatten(1).numpy() == WALL
+    for row, points, blank in zip(out, batch.landmarks.numpy(), wall, strict=True):
+        again = blank[row]  # the wall is easy: what falls on it is drawn once more
+        row[again] = rng.integers(0, size * size, int(again.sum()))
         # normal clouds about random features, so that eyes and mouth are seen most
         centre = points[rng.integers(17, 68, half)]
         xy = np.clip(centre + rng.normal(0, size * 0.018, (half, 2)), 0, size - 1).astype(np.int64)
