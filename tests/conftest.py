@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from studio_visit import browser, visit  # noqa: F401 (fixtures)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -78,11 +78,15 @@ class Prior:
 class TaskResult:
     images: dict = field(default_factory=dict)
     figures: dict = field(default_factory=dict)
+    ws: torch.Tensor | None = None
+    camera: torch.Tensor | None = None
+    frames: tuple = ()
+    extra: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    input: np.ndarray
+    input: np.ndarray | None
     pretrained: TaskResult
     personalized: TaskResult
 
@@ -192,21 +196,136 @@ def view_grid(prior, ws, yaws, pitches):
     return np.stack([np.stack([cartoon(colour, yaw, pitch) for yaw in yaws]) for pitch in pitches])
 
 
-def compare(task, prior, me, photo, steps=None, tuning_steps=0, progress=None, references=None):
-    assert task == "invert"
-    ticker = Ticker("invert", 10, progress)
+STRENGTHS = [-2.0, -1.0, 0.0, 1.0, 2.0]
+
+
+def compare(task, prior, me, photo=None, progress=None, references=None, **options):
+    """Every task in 10 steps a model; the pretrained one is grey and scores 0.5, the personalized one 0.7."""
+    results = []
+    for who, model, score in (("pretrained", prior, 0.5), ("personalized", me, 0.7)):
+        ticker = Ticker(f"{who}: fit", 10 if not options.get("steps") else options["steps"], progress)
+        for step in range(1, ticker.steps + 1):
+            time.sleep(STEP_SECONDS)
+            if not ticker.tick(step, loss=1.0 / step):
+                break
+        results.append(TASKS[task](model, _shown(task, photo, me), score, **options))
+    return Comparison(photo.image if isinstance(photo, Face) else results[0].images.get("input"), *results)
+
+
+def _shown(task, photo, me):
+    """Whom a task is about: mean colours from 0 to 255."""
+    if isinstance(photo, Face):
+        return photo.image.reshape(-1, 3).mean(0)
+    if photo is not None:
+        return np.asarray(Image.open(photo).convert("RGB")).reshape(-1, 3).mean(0)
+    return me.adapter.anchors.ws[0, 0, :3].numpy()
+
+
+def _result(model, colour, score, **more):
+    """What every task returns: a head that looks to the front and one from either side."""
+    colour = colour if model.adapter is not None else np.array(GREY)
+    images = {"image": cartoon(colour, 0.0, 0.0)}
+    images |= {f"view_{i}": cartoon(colour, yaw, 0.0) for i, yaw in enumerate((-0.3, 0.3))}
+    figures = {"id_sim": score, "perceptual": 1 - score, "seconds": 0.2} | more.pop("figures", {})
+    ws = torch.zeros(2, 8)
+    ws[0, :3] = torch.as_tensor(np.array(colour, np.float32))
+    images |= more.pop("images", {})
+    return TaskResult(images, figures, ws, torch.zeros(25), **more)
+
+
+def invert(model, colour, score, steps=None, tuning_steps=0):
+    return _result(model, colour, score)
+
+
+def inpaint(model, colour, score, mask=None, region="centre", steps=None):
+    if isinstance(mask, str):
+        mask = np.asarray(Image.open(mask).convert("L")) > 127
+    share = 0.25 if mask is None else float(mask.mean())
+    masked = cartoon(colour, 0.0, 0.0).copy()
+    masked[40:80, 40:80] = 128
+    return _result(model, colour, score, images={"masked": masked}, extra={"masked_share": share})
+
+
+def upscale(model, colour, score, size=None, steps=None):
+    small = cartoon(colour, 0.0, 0.0, 16).repeat(8, 0).repeat(8, 1)
+    extra = {} if size else {"note": "No face was found, so all of it was taken."}
+    figures = {"side": float(size or 24), "lanczos_id_sim": 0.4}
+    return _result(
+        model, colour, score, images={"input": small, "lanczos": small}, figures=figures, extra=extra
+    )
+
+
+def interpolate(model, colour, score, start=None, end=None, steps=10):
+    frames = tuple(
+        cartoon(colour if model.adapter else GREY, 0.3 - 0.6 * i / steps, 0.0) for i in range(steps)
+    )
+    ends = [each if isinstance(each, int) else None for each in (start, end)]
+    t = np.linspace(0, 1, steps)
+    extra = {"t": t.tolist(), "id_sims": (score + 0.1 * np.abs(t - 0.5)).tolist(), "ends": ends}
+    images = {"image": np.concatenate(frames, 1)}
+    return _result(model, colour, score, images=images, frames=frames, extra=extra)
+
+
+def synthesize(model, colour, score, count=6, seed=0, rule="dirichlet", strength=1.0):
+    frames = tuple(cartoon(colour if model.adapter else GREY, 0.1 * (i % 5 - 2), 0.0) for i in range(count))
+    figures = {"diversity": 0.1 * strength, "diversity_std": 0.01}
+    return _result(model, colour, score, figures=figures, frames=frames, extra={"rule": rule})
+
+
+def edit(model, colour, score, attribute="smile", strength=1.0, policy="project", steps=None):
+    frames = tuple(cartoon(colour if model.adapter else GREY, 0.0, 0.1 * s) for s in STRENGTHS)
+    sims = [score - 0.1 * abs(s) for s in STRENGTHS]
+    extra = {"strengths": STRENGTHS, "id_sims": sims, "scores": STRENGTHS, "attribute": attribute}
+    figures = {"score": strength}
+    return _result(model, colour, score, figures=figures, frames=frames, extra=extra | {"policy": policy})
+
+
+TASKS = {task.__name__: task for task in (invert, inpaint, upscale, interpolate, synthesize, edit)}
+
+
+def edited(name, adapter, latents, attribute, strength, policy):
+    return {side: cartoon(ws[0, :3].tolist(), 0.0, 0.2 * strength) for side, (ws, _) in latents.items()}
+
+
+def region_mask(face, region):
+    mask = np.zeros((512, 512), bool)
+    top = {"centre": 180, "eyes": 190, "nose": 240, "mouth": 320, "lower face": 280}[region]
+    mask[top : top + 120, 160:352] = True
+    return mask
+
+
+def depths(name, adapter, anchor, batches):
+    for yaws, pitches in batches:
+        row = np.stack([np.stack([cartoon((250, 220, 60), yaw, pitch) for yaw in yaws]) for pitch in pitches])
+        yield {"pretrained": row, "personalized": row}
+
+
+def export(prior, ws=None, formats=(), out="", progress=None, anchor=0, frames=60, **options):
+    """Real files, so that the page shows them: a pyramid, a short film, a picture."""
+    ticker = Ticker("mesh", 10, progress)
     for step in range(1, 11):
         time.sleep(STEP_SECONDS)
-        if not ticker.tick(step, loss=1.0 / step):
-            break
-    colour = photo.image.reshape(-1, 3).mean(0)
+        if not ticker.tick(step):
+            return {}
+    colour = ws[0, :3].tolist() if prior.adapter is not None else GREY
+    made = {}
+    for kind in formats:
+        path = made[kind] = Path(out) / f"face.{kind}"
+        if kind in ("glb", "ply"):
+            import trimesh
 
-    def result(colour, score):
-        images = {"image": cartoon(colour, 0.0, 0.0)}
-        images |= {f"view_{i}": cartoon(colour, yaw, 0.0) for i, yaw in enumerate((-0.3, 0.3))}
-        return TaskResult(images, {"id_sim": score, "perceptual": 1 - score, "seconds": 0.2})
+            from my3dgen.tasks.mesh import Mesh, write_mesh
 
-    return Comparison(photo.image, result(GREY, 0.5), result(colour, 0.7))
+            ball = trimesh.creation.icosphere(subdivisions=3, radius=0.3)
+            colours = np.tile(np.array(colour, np.uint8), (len(ball.vertices), 1))
+            write_mesh(Mesh(ball.vertices.astype(np.float32), ball.faces.astype(np.int32), colours), path)
+        elif kind == "mp4":
+            from my3dgen.tasks.video import write_video
+
+            write_video(path, [cartoon(colour, 0.05 * i, 0.0) for i in range(6)])
+        else:
+            Image.fromarray(cartoon(colour, 0.0, 0.0)).save(path)
+    return made
 
 
 def install() -> None:
@@ -223,8 +342,11 @@ def install() -> None:
         "load_adapter",
         "view_grid",
         "compare",
+        "export",
     ):
         setattr(my3dgen, name, getattr(sys.modules[__name__], name))
+    for name in ("edited", "region_mask", "depths"):
+        setattr(compute, name, getattr(sys.modules[__name__], name))
     compute.networks = lambda: {"identity": "a fake", "perceptual": "a fake"}
     compute.compare_people = lambda faces: faces
     compute.likeness = lambda *_: {"photos": 0.8, "pretrained": 0.45, "personalized": 0.7}

@@ -21,8 +21,8 @@ from my3dgen.faces import Face
 from my3dgen.progress import Progress
 from my3dgen.studio import examples, jobs, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
+from my3dgen.studio.looking import ViewGrid
 from my3dgen.studio.session import Registry, upload_root
-from my3dgen.studio.tasks import ViewGrid
 
 RED, BLUE = (200, 60, 60), (60, 60, 200)
 ENDPOINTS = {
@@ -32,6 +32,12 @@ ENDPOINTS = {
     "/load_adapter",
     "/render",
     "/invert",
+    "/inpaint",
+    "/upscale",
+    "/interpolate",
+    "/synthesize",
+    "/edit",
+    "/export",
     "/delete_my_data",
 }
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
-from my3dgen.studio import inputs, priors, service, tasks
+from my3dgen.studio import api_tasks, inputs, looking, priors, service
+from my3dgen.studio.api_tasks import progress_report
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import FIT, LIGHT, RENDER, session_of
+from my3dgen.studio.page import EXPORT, FIT, LIGHT, RENDER, session_of
 from my3dgen.studio.service import MOST_RANK, MOST_STEPS
 
 
@@ -34,13 +37,14 @@ def build() -> None:
         anchor = gr.Number(0, precision=0, label="which of the adapter's anchors, from 0")
         yaw = gr.Number(0.0, label="yaw in radians, -1 to 1; > 0 shows more of the person's left cheek")
         pitch = gr.Number(0.0, label="pitch in radians, -0.8 to 0.8; > 0 looks from above")
-        photo = inputs.File(label="photo: a picture of the person")
-        fit_steps = gr.Number(
-            0, precision=0, label=f"projection steps, 0 (the prior's default) to {MOST_STEPS}"
-        )
-        tuning_steps = gr.Number(0, precision=0, label=f"tuning steps, 0 (projection only) to {MOST_STEPS}")
         pretrained = gr.Image(label="pretrained", format="png", type="filepath")
         personalized = gr.Image(label="personalized", format="png", type="filepath")
+        kind = gr.Textbox("glb", label="format: glb or ply (mesh), mp4 (turntable) or png (front view)")
+        resolution = gr.Number(
+            128, precision=0, label="resolution of a mesh, samples along a side, 32 to 256"
+        )
+        frames = gr.Number(60, precision=0, label="frames of a turntable, 12 to 240, at 30 a second")
+        exported = gr.File(label="file")
         trigger = gr.Button()
 
     def endpoint(function: Any, takes: list[Any], outputs: list[Any], name: str, **options: Any) -> None:
@@ -55,7 +59,9 @@ def build() -> None:
     endpoint(personalize, options, [adapter_file, report], "personalize", **FIT)
     endpoint(load_adapter, [adapter_in], [report], "load_adapter", **RENDER)
     endpoint(render, [anchor, yaw, pitch, adapter], task, "render", **RENDER)
-    endpoint(invert, [photo, fit_steps, tuning_steps, adapter], task, "invert", **FIT)
+    export_takes = [kind, anchor, resolution, frames, adapter]
+    endpoint(export, export_takes, [exported, report], "export", **EXPORT)
+    api_tasks.build(endpoint, task, adapter)
     endpoint(delete_my_data, [], [report], "delete_my_data", **LIGHT)
 
 
@@ -85,7 +91,7 @@ def personalize(
     "id_sim", "stopped"}. The same photos and options answer at once."""
     session = session_of(request)
     for event in service.fit(session, service.fit_options(prior, rank, steps, seed, symmetry)):
-        yield (None, _progress(event)) if isinstance(event, Progress) else (event.path, event.report)
+        yield (None, progress_report(event)) if isinstance(event, Progress) else (event.path, event.report)
 
 
 def load_adapter(file: str, request: gr.Request) -> Any:
@@ -100,7 +106,7 @@ def render(
     """One anchor seen by one camera, by both models. Returns two PNG pictures and {"prior", "anchor", "yaw",
     "pitch", "extrapolation"}."""
     session = session_of(request)
-    result = tasks.render(session, service.model_for(session, adapter), anchor, yaw, pitch)
+    result = looking.render(session, service.model_for(session, adapter), anchor, yaw, pitch)
     return (
         session.save_image(result["pretrained"], "pretrained"),
         session.save_image(result["personalized"], "personalized"),
@@ -108,34 +114,30 @@ def render(
     )
 
 
-def invert(
-    photo: str, steps: float, tuning_steps: float, adapter: str | None = None, request: gr.Request = None
+def export(
+    format: str,
+    anchor: float,
+    resolution: float,
+    frames: float,
+    adapter: str | None = None,
+    request: gr.Request = None,
 ) -> Iterator[Any]:
-    """A new photo rebuilt by both models. Yields reports, at last two PNG pictures and {"prior",
-    "pretrained": {"id_sim", "perceptual", "seconds"}, "personalized": {the same}}."""
+    """A file of one anchor's personalized face. Yields reports, at last the file and {"prior", "format",
+    "anchor", "bytes"}. Meshes: y up, z towards the viewer, a colour at each vertex."""
     session = session_of(request)
     model = service.model_for(session, adapter)
-    for event in tasks.invert(session, model, photo, steps, tuning_steps):
+    for event in looking.export(session, model, [format], anchor, resolution, frames):
         if isinstance(event, Progress):
-            yield None, None, _progress(event)
+            yield None, progress_report(event)
         else:
-            yield (
-                session.save_image(event.pretrained.images["image"], "pretrained"),
-                session.save_image(event.personalized.images["image"], "personalized"),
-                tasks.comparison_report(event, model.prior),
-            )
+            path = event.get(format)
+            if path is None:
+                raise My3DGenError("The export was stopped before its file was finished.")
+            size = Path(path).stat().st_size
+            yield path, {"prior": model.prior, "format": format, "anchor": int(anchor), "bytes": size}
 
 
 def delete_my_data(request: gr.Request) -> dict[str, bool]:
     """Delete everything of this session from the server at once. Returns {"deleted": whether there was
     anything}."""
     return {"deleted": service.REGISTRY.delete(request.session_hash)}
-
-
-def _progress(report: Progress) -> dict[str, Any]:
-    return {
-        "stage": report.stage,
-        "step": report.step,
-        "steps": report.steps,
-        "seconds_left": None if report.seconds_left is None else round(report.seconds_left, 1),
-    }

@@ -11,7 +11,21 @@ from typing import Any
 
 import gradio as gr
 
-from my3dgen.studio import api, service, tab_about, tab_inversion, tab_look, tab_personalize, tab_selfies
+from my3dgen.studio import (
+    api,
+    service,
+    tab_about,
+    tab_compare,
+    tab_edit,
+    tab_inpainting,
+    tab_interpolation,
+    tab_inversion,
+    tab_look,
+    tab_new_looks,
+    tab_personalize,
+    tab_selfies,
+    tab_upscale,
+)
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import LIGHT, PRIVATE, Page
 from my3dgen.studio.theme import CSS, theme
@@ -19,6 +33,15 @@ from my3dgen.studio.theme import CSS, theme
 CACHE_SECONDS = (300, 2 * 3600)  # how often Gradio's own cache is cleaned, and of files how old
 UPLOAD_LIMIT = "100mb"  # one file
 HEAD = '<meta name="referrer" content="no-referrer">'
+TASK_TABS = {
+    "Inversion": tab_inversion,
+    "Inpainting": tab_inpainting,
+    "Super-resolution": tab_upscale,
+    "Interpolation": tab_interpolation,
+    "New looks": tab_new_looks,
+    "Smile & age": tab_edit,
+    "Compare": tab_compare,
+}
 TITLE = (
     '<header class="m3-header"><h1>My3DGen</h1>'
     "<p>Your own face in 3D from a few selfies, beside what the pretrained model makes of you.</p></header>"
@@ -39,8 +62,9 @@ def build() -> gr.Blocks:
                 tab_personalize.build(page)
             with gr.Tab("Look around", id="look") as look:
                 tab_look.build(page, look)
-            with gr.Tab("Inversion", id="inversion"):
-                tab_inversion.build(page)
+            for title, module in TASK_TABS.items():
+                with gr.Tab(title, id=title.lower()) as tab:
+                    module.build(page, tab)
             with gr.Tab("About", id="about"):
                 tab_about.build(page)
         with gr.Row(elem_classes="m3-footer"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,24 +159,122 @@ def views(
 
 
 @on_gpu(60)
-def invert(
+def compare(
+    task: str,
     name: str,
     adapter: Any,
-    face: Any,
+    photo: Any,
     references: list[Any],
-    steps: int | None,
-    tuning_steps: int,
+    options: dict[str, Any],
     stop_file: str | None,
 ) -> Iterator[Progress | Any]:
-    """A photo in both models; yields reports and at last my3dgen's Comparison.
+    """A task in both models; yields reports and at last my3dgen's Comparison.
 
+    task: as `my3dgen.compare` names it. photo: what the task works on; None where it needs nothing.
     references: other photos of the person for the identity score (empty: the photo itself).
     """
     import my3dgen
 
     def work(progress: ProgressCallback) -> Any:
         base, mine = prior(name), personalized(name, adapter)
-        options = {"steps": steps, "tuning_steps": tuning_steps, "references": references or None}
-        return my3dgen.compare("invert", base, mine, face, progress=progress, **options)
+        known = references or None
+        return my3dgen.compare(task, base, mine, photo, progress=progress, references=known, **options)
 
     yield from stream.run(work, stop_file)
+
+
+@on_gpu(60)
+def edited(
+    name: str,
+    adapter: Any,
+    latents: dict[str, tuple[Any, Any]],
+    attribute: str,
+    strength: float,
+    policy: str,
+) -> dict[str, np.ndarray]:
+    """Both models' fits of a photo, edited and rendered anew: uint8 [H, W, 3] by side.
+
+    latents: (ws [L, w_dim], camera [25]) by side.
+    """
+    models = {"pretrained": prior(name), "personalized": personalized(name, adapter)}
+    return {
+        side: _edited(model, *latents[side], attribute, strength, policy) for side, model in models.items()
+    }
+
+
+def _edited(model: Any, ws: Any, camera: Any, attribute: str, strength: float, policy: str) -> np.ndarray:
+    import torch
+
+    from my3dgen.personal.images import to_uint8
+    from my3dgen.tasks.edit import edited
+
+    with torch.no_grad():
+        return to_uint8(model.render(edited(model, ws, attribute, strength, policy), camera))
+
+
+def region_mask(face: Any, region: str) -> np.ndarray:
+    """A part of a face by name: bool [512, 512]."""
+    from my3dgen.faces.regions import region_mask
+
+    return region_mask(face, region)
+
+
+@on_gpu(60)
+def depths(
+    name: str, adapter: Any, anchor: int, batches: Sequence[tuple[Sequence[float], Sequence[float]]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """What `views` yields, as depth in colours."""
+    ws = adapter.anchors.ws[anchor]
+    draw = {
+        "pretrained": _depth_of(prior(name), ws),
+        "personalized": _depth_of(personalized(name, adapter), ws),
+    }
+    for yaws, pitches in batches:
+        yield {
+            side: np.stack([np.stack([picture(yaw, pitch) for yaw in yaws]) for pitch in pitches])
+            for side, picture in draw.items()
+        }
+
+
+def _depth_of(model: Any, ws: Any) -> Callable[[float, float], np.ndarray]:
+    """A function of yaw and pitch that draws a latent's depth; its planes are computed once."""
+    import torch
+
+    from my3dgen.tasks.export import depth_picture
+    from my3dgen.tasks.look import front
+
+    with torch.no_grad():
+        planes = model.generator.planes(ws[None].to(model.device))
+    return lambda yaw, pitch: depth_picture(model, ws, front(model, yaw, pitch), planes)
+
+
+@on_gpu(60)
+def export(
+    name: str,
+    adapter: Any,
+    side: str,
+    kinds: Sequence[str],
+    folder: str,
+    options: dict[str, Any],
+    stop_file: str | None,
+) -> Iterator[Progress | dict[str, str]]:
+    """Files of one face; yields reports and at last {format: path}."""
+    import my3dgen
+
+    def work(progress: ProgressCallback) -> dict[str, str]:
+        model = personalized(name, adapter) if side == "personalized" else prior(name)
+        # The pretrained model knows nobody's anchors, so the latent is always handed over.
+        ws = adapter.anchors.ws[options["anchor"]]
+        made = my3dgen.export(model, ws=ws, formats=tuple(kinds), out=folder, progress=progress, **options)
+        return {kind: str(path) for kind, path in made.items()}
+
+    yield from stream.run(work, stop_file)
+
+
+def side_by_side(path: str, left: Sequence[np.ndarray], right: Sequence[np.ndarray], fps: int) -> None:
+    """An MP4 of two films of uint8 [H, W, 3] frames, pretrained and personalized, forth and back."""
+    from my3dgen.tasks import video
+
+    count = min(len(left), len(right))
+    forth = video.side_by_side(list(left[:count]), list(right[:count]))
+    video.write_video(path, [*forth, *forth[-2:0:-1]], fps=fps)

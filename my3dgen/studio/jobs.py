@@ -67,3 +67,10 @@ def number(name: str, value: Any, least: float, most: float) -> float:
 def digest(*parts: Any) -> str:
     """One name for the same things."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """A word a client sent, checked."""
+    if value not in choices:
+        raise My3DGenError(f"{name} is {str(value)[:40]!r}; choose one of: {', '.join(choices)}.")
+    return value

@@ -12,8 +12,9 @@ from my3dgen.studio.guard import guarded
 from my3dgen.studio.service import REGISTRY
 from my3dgen.studio.session import Session
 
-# Two kinds of work: a fit may take minutes, a render must never wait behind one.
+# Kinds of work: a fit may take minutes, an export half a minute, and a render must never wait behind either.
 FIT = {"concurrency_id": "fit", "concurrency_limit": 1}
+EXPORT = {"concurrency_id": "export", "concurrency_limit": 1}
 RENDER = {"concurrency_id": "render", "concurrency_limit": 3}
 LIGHT = {"concurrency_id": "light", "concurrency_limit": 16}
 PRIVATE = {"api_visibility": "private"}

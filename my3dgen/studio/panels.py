@@ -13,15 +13,21 @@ from my3dgen.progress import Progress
 from my3dgen.studio.examples import Example, thumbnail
 from my3dgen.studio.pictures import data_uri
 from my3dgen.studio.service import angles
-from my3dgen.studio.session import Photo
+from my3dgen.studio.session import Model, Photo
 
 STAGES = {
     "prepare": "Reading photos",
     "project": "Projection: finding you in the pretrained model",
     "personalize": "Personalization: teaching the model your face",
+    "mesh": "Mesh: looking for the surface",
+    "film": "Turntable: rendering the frames",
 }
 TASK_STAGES = {
     "project": "finding this photo",
+    "fit": "finding this photo",
+    "directions": "finding out how the attribute is changed (once for a prior)",
+    "interpolate": "walking from one to the other",
+    "synthesize": "making new looks",
     "tune": "tuning to this photo",
     "pivotal": "tuning to this photo",
 }
@@ -124,6 +130,21 @@ def held_out(person: Example | None) -> str:
     )
 
 
+def anchors(model: Model | None) -> str:
+    """The photos a model was made from, numbered as its anchors are; nothing where they are not known."""
+    if model is None or not model.faces:
+        return ""
+    pictures = [face.image for face in model.faces]
+    mirrored = len(model.adapter.anchors.ws) - len(pictures)
+    pictures += [picture[:, ::-1] for picture in pictures[:mirrored]] if mirrored > 0 else []
+    figures = "".join(
+        f'<figure><img src="{data_uri(np.ascontiguousarray(picture), side=96)}" alt="Photo {number}">'
+        f"<figcaption>{number}</figcaption></figure>"
+        for number, picture in enumerate(pictures, 1)
+    )
+    return f'<div class="m3-anchors" tabindex="0" role="group" aria-label="Photos by number">{figures}</div>'
+
+
 # ---------------------------------------------------------------- progress
 
 
@@ -134,6 +155,7 @@ class Running:
     report: Progress | None = None
     preview: str = ""
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    curves: bool = True  # whether there is a preview and a loss to show
 
     def add(self, report: Progress) -> None:
         self.report = report
@@ -149,17 +171,15 @@ class Running:
 
     def html(self) -> str:
         """The panel: preview, stage, bar, seconds left, loss curve. Its size never changes."""
-        report = self.report
+        report, curve = self.report, self.curve() if self.curves else None
         if report is None:
-            return fit_panel("Starting: loading the pretrained model …", 0.0, "", self.preview, "")
+            return fit_panel("Starting: loading the pretrained model …", 0.0, "", self.preview, curve)
         title = stage_words(report.stage)
         share = report.step / max(report.steps, 1)
         # The first steps are slow (everything is loaded and warmed up), so their estimate is no use.
         known = report.seconds_left is not None and report.step >= min(4, report.steps)
         left = f" · {duration(report.seconds_left)} left" if known else ""
-        return fit_panel(
-            title, share, f"step {report.step} of {report.steps}{left}", self.preview, self.curve()
-        )
+        return fit_panel(title, share, f"step {report.step} of {report.steps}{left}", self.preview, curve)
 
     def curve(self) -> str:
         """The loss of the stage that runs (or ran last)."""
@@ -176,18 +196,20 @@ def stage_words(stage: str) -> str:
     return STAGES.get(step, step.capitalize())
 
 
-def fit_panel(title: str, share: float, detail: str, preview: str, curve: str) -> str:
-    """A progress panel; `share` is from 0 to 1."""
+def fit_panel(title: str, share: float, detail: str, preview: str, curve: str | None) -> str:
+    """A progress panel; `share` is from 0 to 1. Where `curve` is None there is neither curve nor preview."""
     percent = round(100 * min(max(share, 0.0), 1.0))
     picture = (
         f'<img src="{preview}" alt="Live preview">' if preview else '<span class="m3-noimage">preview</span>'
     )
+    picture = "" if curve is None else f'<div class="m3-preview">{picture}</div>'
+    curve = "" if curve is None else curve or loss_curve([], 1)
     return (
-        f'<div class="m3-fit"><div class="m3-preview">{picture}</div><div class="m3-run">'
+        f'<div class="m3-fit">{picture}<div class="m3-run">'
         f'<p class="m3-stage">{escape(title)}</p>'
         f'<div class="m3-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}" aria-label="{escape(title)}"><div style="width:{percent}%"></div></div>'
-        f'<p class="m3-detail">{escape(detail) or "&nbsp;"}</p>{curve or loss_curve([], 1)}</div></div>'
+        f'<p class="m3-detail">{escape(detail) or "&nbsp;"}</p>{curve}</div></div>'
     )
 
 
@@ -213,45 +235,3 @@ def loss_curve(points: Sequence[tuple[int, float]], steps: int) -> str:
         f'<figure class="m3-curve"><svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
         f'aria-label="{label}"><path d="{path}"/></svg><figcaption>{label}</figcaption></figure>'
     )
-
-
-# ---------------------------------------------------------------- figures
-
-
-def scores(pretrained: float, personalized: float, caption: str, ceiling: float | None = None) -> str:
-    """Identity similarity before and after as two bars (and what real photos reach)."""
-    rows = [("Pretrained", pretrained, "before"), ("Personalized", personalized, "after")]
-    rows += [("Your real photos", ceiling, "ceiling")] if ceiling is not None else []
-    bars = "".join(
-        f'<div class="m3-score"><span>{name}</span><div class="m3-track"><div class="m3-{kind}" '
-        f'style="width:{100 * min(max(value, 0.0), 1.0):.1f}%"></div></div><b>{value:.2f}</b></div>'
-        for name, value, kind in rows
-    )
-    return f'<div class="m3-scores"><p>{escape(caption)}</p>{bars}</div>'
-
-
-def shots(pictures: dict[str, np.ndarray | None]) -> str:
-    """Pictures side by side with a caption each; None keeps the place free."""
-    figures = "".join(
-        "<figure><div>"
-        + (
-            f'<img src="{data_uri(picture, quality=93)}" alt="{escape(title)}">'
-            if picture is not None
-            else ""
-        )
-        + f"</div><figcaption>{escape(title)}</figcaption></figure>"
-        for title, picture in pictures.items()
-    )
-    return f'<div class="m3-shots">{figures}</div>'
-
-
-def strips(rows: dict[str, Sequence[np.ndarray]]) -> str:
-    """Rows of small pictures with a title each."""
-    figures = "".join(
-        f'<figure><figcaption>{escape(title)}</figcaption><div class="m3-strip">'
-        + "".join(f'<img src="{data_uri(picture, side=256)}" alt="{escape(title)}">' for picture in pictures)
-        + "</div></figure>"
-        for title, pictures in rows.items()
-        if len(pictures)
-    )
-    return f'<div class="m3-strips">{figures}</div>'

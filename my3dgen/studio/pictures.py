@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 
 def data_uri(image: np.ndarray, quality: int = 88, side: int | None = None) -> str:
@@ -24,3 +25,33 @@ def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[tuple[Sequence[np.ndarray], str]]]], columns: Sequence[str]
+) -> np.ndarray:
+    """Rows of cells with a title each: uint8 [H, W, 3].
+
+    A cell is (pictures uint8 [H, W, 3], caption); up to four pictures share it. The first column is named
+    by columns[0] and so on.
+    """
+    side, gap, line = 320, 12, 30
+    width = len(columns) * (side + gap) + gap
+    sheet = Image.new("RGB", (width, (line + gap) + len(rows) * (side + 2 * line + gap)), "white")
+    draw, ink = ImageDraw.Draw(sheet), (20, 30, 40)
+    large, small = ImageFont.load_default(20), ImageFont.load_default(17)
+    for column, name in enumerate(columns):
+        draw.text((gap + column * (side + gap), gap), name, ink, small)
+    for row, (title, cells) in enumerate(rows):
+        top = line + gap + row * (side + 2 * line + gap)
+        draw.text((gap, top), title, ink, large)
+        for column, (pictures, caption) in enumerate(cells):
+            left = gap + column * (side + gap)
+            across = 1 if len(pictures) == 1 else 2
+            each = side // across
+            for place, picture in enumerate(pictures[: across**2]):
+                down, along = divmod(place, across)
+                small_one = Image.fromarray(picture).resize((each, each), Image.Resampling.LANCZOS)
+                sheet.paste(small_one, (left + along * each, top + line + down * each))
+            draw.text((left, top + line + side + 2), caption, ink, small)
+    return np.asarray(sheet)

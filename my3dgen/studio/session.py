@@ -28,6 +28,8 @@ SESSION_LIMIT = 64  # at most so many at once; beyond it empty ones go first, th
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
 VIEW_SETS = 8  # rendered view grids a session keeps
+RESULTS = 12  # results of tasks a session keeps
+FACES = 6  # prepared task photos a session keeps
 
 
 def upload_root() -> Path:
@@ -71,10 +73,15 @@ class Session:
     current: str | None = None  # id of the chosen model
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     uploads: set[str] = field(default_factory=set)  # files the visitor sent
+    photo: str | None = None  # the photo that was last chosen for a task, a file of this session
+    prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
+    results: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task outcomes by what was asked
+    editing: Any = None  # the fit that the attribute sliders move, with its model's id
     looking: object = None  # the newest request for views; older ones give up
     running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
     waiting: int = 0  # photos that were dropped before the consent box was ticked
     shown: tuple[Any, ...] | None = None  # photo cards the page shows already (they are large)
+    numbered: str | None = None  # the model whose numbered photos the page shows already
     used: float = field(default_factory=time.monotonic)
     deleted: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -110,11 +117,24 @@ class Session:
 
     def remember_views(self, key: str, views: Any) -> None:
         """Keep a rendered grid; the oldest ones go."""
+        self._remember(self.views, key, views, VIEW_SETS)
+
+    def remember_face(self, key: str, face: Any) -> None:
+        """Keep a prepared task photo; the oldest ones go."""
+        self._remember(self.prepared, key, face, FACES)
+
+    def remember_result(self, key: str, outcome: Any) -> None:
+        """Keep what a task made; the oldest ones go."""
+        self._remember(self.results, key, outcome, RESULTS)
+
+    def _remember(self, store: OrderedDict[str, Any], key: str, value: Any, most: int) -> None:
         with self.lock:
-            self.views[key] = views
-            self.views.move_to_end(key)
-            while len(self.views) > VIEW_SETS:
-                self.views.popitem(last=False)
+            if self.deleted:
+                return
+            store[key] = value
+            store.move_to_end(key)
+            while len(store) > most:
+                store.popitem(last=False)
 
 
 class Registry:
@@ -208,7 +228,9 @@ class Registry:
         shutil.rmtree(session.folder, ignore_errors=True)
         with session.lock:
             session.photos, session.example, session.current = [], None, None
-            for store in (session.anchors, session.models, session.views, session.uploads):
+            session.photo = session.editing = None
+            stores = (session.anchors, session.models, session.views, session.uploads)
+            for store in (*stores, session.prepared, session.results):
                 store.clear()
 
     def _start_sweeper(self) -> None:

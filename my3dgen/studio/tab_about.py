@@ -31,7 +31,8 @@ The example people are rendered from USC ICT-FaceKit (MIT) and do not exist.
 
 ## Calling it from a program
 Everything here is also an API: see *Use via API* at the bottom of the page. `/prepare`, `/load_example`,
-`/personalize`, `/load_adapter`, `/render`, `/invert` and `/delete_my_data` are stable.
+`/personalize`, `/load_adapter`, `/render`, `/invert`, `/inpaint`, `/upscale`, `/interpolate`, `/synthesize`,
+`/edit`, `/export` and `/delete_my_data` are stable.
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from my3dgen.studio import panels, service, tasks
+from my3dgen.studio import export_panel, looking, panels, service
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import PRIVATE, RENDER, Page, session_of
 from my3dgen.studio.pictures import data_uri
@@ -38,12 +38,19 @@ def build(page: Page, tab: gr.Tab) -> None:
         interactive=False,
         elem_id="anchor",
     )
+    depth = gr.Checkbox(
+        label="Show depth",
+        info="How near each part is: near in yellow, far in violet; a few views, from left to right",
+        elem_id="depth",
+    )
+    with gr.Accordion("Export: mesh, turntable film, picture", open=False, elem_id="export"):
+        export_panel.build(page, anchor)
     onwards = gr.Button("Next: try a new photo", variant="primary", interactive=False, elem_id="to-inversion")
 
     # "multiple": another photo does not wait until the views of the one before are complete.
     options = {"show_progress": "hidden", "trigger_mode": "multiple", **RENDER, **PRIVATE}
-    for event in (tab.select, anchor.input):
-        event(_show, [anchor, shown], [faces, shown], **options)
+    for event in (tab.select, anchor.input, depth.input):
+        event(_show, [anchor, depth, shown], [faces, shown], **options)
     page.go(onwards, "inversion")
     page.follow(need, _need)
     page.follow(anchor, _anchor)
@@ -64,7 +71,7 @@ def _anchor(session: Session) -> Any:
 
 
 @guarded
-def _show(anchor: float, shown: str | None, request: gr.Request) -> Iterator[Any]:
+def _show(anchor: float, depth: bool, shown: str | None, request: gr.Request) -> Iterator[Any]:
     """Fill the viewer for the chosen model and photo, unless it holds them already."""
     session = session_of(request)
     session.looking = newest = object()
@@ -74,12 +81,12 @@ def _show(anchor: float, shown: str | None, request: gr.Request) -> Iterator[Any
         yield gr.skip(), gr.skip()
         return
     photo = min(int(anchor), len(model.adapter.anchors.ws)) - 1
-    wanted = f"{model.id}/{photo}"
+    wanted = f"{model.id}/{photo}/{depth}"
     if wanted == shown:
         yield gr.skip(), gr.skip()
         return
     yield gr.skip(), None  # until it is complete the viewer holds nothing for certain
-    for value in tasks.views(session, model, photo, data_uri):
+    for value in looking.views(session, model, photo, data_uri, depth is True):
         if session.looking is not newest:
             return
         yield value, gr.skip()

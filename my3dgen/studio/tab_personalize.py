@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from my3dgen.progress import Progress
-from my3dgen.studio import inputs, jobs, panels, priors, service
+from my3dgen.studio import figures, inputs, jobs, panels, priors, service
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, session_of
 from my3dgen.studio.session import Session
@@ -111,7 +111,7 @@ def _result(session: Session) -> str:
     size = f"{report['trainable_parameters']:,} trained values, {report['bytes'] / 1000:.0f} kB"
     if "pretrained" not in identity:
         return panels.hint(f"{model.label}: {size}.", "good")
-    return panels.scores(
+    return figures.scores(
         identity["pretrained"],
         identity["personalized"],
         f"How much each rebuilt photo looks like your other photos (identity similarity, 1 is the same). "

@@ -1,136 +1,238 @@
-"""What is done with a model: looking around, and the tasks that compare it with the pretrained prior."""
+"""The tasks: each on the pretrained and the personalized model, with what a client sent checked here."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import secrets
+import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
-from my3dgen.studio import compute
-from my3dgen.studio.jobs import number, reports, running, whole
+from my3dgen.studio import compute, task_photo
+from my3dgen.studio.figures import SIDES
+from my3dgen.studio.jobs import digest, number, one_of, reports, running, whole
 from my3dgen.studio.pictures import png
-from my3dgen.studio.service import MOST_STEPS, REGISTRY
+from my3dgen.studio.service import MOST_STEPS
 from my3dgen.studio.session import Model, Session
 
-NO_PHOTO = "There is no photo yet: drop one, take one or pick a held-out example photo."
+REGIONS = ("centre", "eyes", "nose", "mouth", "lower face")
+ATTRIBUTES = ("smile", "age", "beard", "hair_dark")
+POLICIES = ("project", "stop", "continue")
+RULES = ("dirichlet", "three")
+SMALLEST, LARGEST = 16, 256  # sides super-resolution reduces a photo to
+MOST_STRENGTH = 2.0
+MOST_LOOKS = 16
+FRAMES = (2, 60)  # pictures of an interpolation
 
 
-@dataclass(frozen=True)
-class ViewGrid:
-    """Which cameras the viewer turns through."""
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a task made."""
 
-    yaws: tuple[float, ...] = tuple(round(-0.5 + 0.125 * i, 3) for i in range(9))  # radians, left to right
-    pitches: tuple[float, ...] = (-0.3, -0.15, 0.0, 0.15, 0.3)  # radians, from below to above
-    limit: float = 0.35  # beyond this the prior was not trained to look right
-    chunk: int = 3  # views rendered between two messages to the page
+    task: str  # as my3dgen.compare names it
+    comparison: Any  # my3dgen's Comparison
+    report: dict[str, Any]  # the JSON of the endpoint
+    stopped: bool  # whether the visitor stopped it before its last step
 
-    def batches(self) -> list[tuple[int, tuple[int, ...]]]:
-        """(row, columns) in the order of rendering: the front view, its row, then rows further off."""
-        middle, centre = len(self.pitches) // 2, len(self.yaws) // 2
-        columns = sorted(range(len(self.yaws)), key=lambda column: abs(column - centre))
-        rows = sorted(range(len(self.pitches)), key=lambda row: abs(row - middle))
-        batches: list[tuple[int, tuple[int, ...]]] = [(middle, (centre,))]
-        for row in rows:
-            rest = [column for column in columns if (row, column) != (middle, centre)]
-            batches += [(row, tuple(rest[i : i + self.chunk])) for i in range(0, len(rest), self.chunk)]
-        return batches
+    @property
+    def sides(self) -> dict[str, Any]:
+        """The two TaskResults, pretrained first."""
+        return {side: getattr(self.comparison, side) for side in SIDES}
 
-
-GRID = ViewGrid()
-
-
-def views(session: Session, model: Model, anchor: int, encode: Callable[[np.ndarray], str]) -> Iterator[dict]:
-    """The viewer's value, growing: {"key", "yaws", "pitches", "limit", "total", "pretrained":
-    {"row_column": uri}, "personalized": {the same}}. `encode` makes a URI of uint8 [H, W, 3]."""
-    anchor = whole("anchor", anchor, 0, len(model.adapter.anchors.ws) - 1)
-    key = f"{model.id}/{anchor}"
-    if key in session.views:
-        yield session.views[key]
-        return
-    batches = GRID.batches()
-    value: dict[str, Any] = {
-        "key": secrets.token_hex(8),
-        "yaws": list(GRID.yaws),
-        "pitches": list(GRID.pitches),
-        "limit": GRID.limit,
-        "total": len(GRID.yaws) * len(GRID.pitches),
-        "pretrained": {},
-        "personalized": {},
-    }
-    pictures = compute.views(
-        model.prior,
-        model.adapter,
-        anchor,
-        [([GRID.yaws[column] for column in columns], [GRID.pitches[row]]) for row, columns in batches],
-    )
-    for (row, columns), rendered in zip(batches, pictures, strict=True):
-        session.touch()
-        value = dict(value)
-        for name, pixels in rendered.items():
-            value[name] = value[name] | {
-                f"{row}_{column}": encode(pixels[0, i]) for i, column in enumerate(columns)
-            }
-        yield value
-    if not session.deleted:
-        session.remember_views(key, value)
-
-
-def render(session: Session, model: Model, anchor: float, yaw: float, pitch: float) -> dict[str, Any]:
-    """One view of both models: {"pretrained": uint8 [H, W, 3], "personalized": ..., "report": JSON}."""
-    anchor = whole("anchor", anchor, 0, len(model.adapter.anchors.ws) - 1)
-    yaw, pitch = number("yaw", yaw, -1.0, 1.0), number("pitch", pitch, -0.8, 0.8)
-    (pictures,) = compute.views(model.prior, model.adapter, anchor, [([yaw], [pitch])])
-    report = {
-        "prior": model.prior,
-        "anchor": anchor,
-        "yaw": yaw,
-        "pitch": pitch,
-        "extrapolation": max(abs(yaw), abs(pitch)) > GRID.limit,
-    }
-    return {name: pixels[0, 0] for name, pixels in pictures.items()} | {"report": report}
+    def figure(self, name: str) -> dict[str, float]:
+        """One figure of both sides."""
+        return {side: float(result.figures[name]) for side, result in self.sides.items()}
 
 
 def invert(
-    session: Session, model: Model, photo: str | None, steps: float | None, tuning_steps: float
-) -> Iterator[Progress | Any]:
-    """A new photo in both models; yields reports and at last my3dgen's Comparison."""
-    if not photo:
-        raise My3DGenError(NO_PHOTO)
-    steps = whole("steps", steps or 0, 0, MOST_STEPS) or None
-    tuning_steps = whole("tuning steps", tuning_steps or 0, 0, MOST_STEPS)
-    REGISTRY.owns_uploads(session, [photo])
-    (face,) = compute.prepare([photo])
-    if face.refused is not None:
-        raise My3DGenError(face.refused)
-    with running(session, "invert") as stop_file:
-        faces = list(model.faces)
-        stream = compute.invert(model.prior, model.adapter, face, faces, steps, tuning_steps, stop_file)
-        yield (yield from reports(session, stream))
+    session: Session, model: Model, photo: str | None, steps: float | None, tuning_steps: float | None
+) -> Iterator[Progress | Outcome]:
+    """A new photo rebuilt."""
+    options = {"steps": _steps(steps)}
+    options["tuning_steps"] = whole("tuning steps", tuning_steps or 0, 0, MOST_STEPS)
+    face = task_photo.face(session, photo)
+    yield from _compare(session, model, "invert", face, task_photo.digest(session, photo), options)
 
 
-def comparison_report(comparison: Any, prior: str) -> dict[str, Any]:
-    """The JSON of a task."""
-    sides = {side: getattr(comparison, side) for side in ("pretrained", "personalized")}
-    return {"prior": prior, "networks": compute.networks()} | {
-        side: {name: round(float(value), 4) for name, value in result.figures.items()}
-        for side, result in sides.items()
+def inpaint(
+    session: Session,
+    model: Model,
+    photo: str | None,
+    mask: np.ndarray | str | None,
+    region: str | None,
+    steps: float | None,
+) -> Iterator[Progress | Outcome]:
+    """Part of a photo painted anew. mask: a painted one, or the path of one; None: the region."""
+    options: dict[str, Any] = {
+        "steps": _steps(steps),
+        "region": one_of("region", region or REGIONS[0], REGIONS),
     }
+    face, key = task_photo.face(session, photo), task_photo.digest(session, photo)
+    if isinstance(mask, str):
+        key += task_photo.digest(session, mask)
+    elif mask is not None:
+        key += hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    yield from _compare(session, model, "inpaint", face, key, options, mask=mask)
 
 
-def comparison_archive(session: Session, comparison: Any, report: dict[str, Any]) -> str:
-    """A ZIP of the input, every picture of both models and the figures; returns its path."""
-    path = session.new_path("my3dgen-inversion.zip")
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("input.png", png(comparison.input))
-        for side in ("pretrained", "personalized"):
-            for name, picture in getattr(comparison, side).images.items():
-                archive.writestr(f"{side}/{name}.png", png(picture))
-        archive.writestr("figures.json", json.dumps(report, indent=2))
+def upscale(
+    session: Session, model: Model, photo: str | None, size: float | None, steps: float | None
+) -> Iterator[Progress | Outcome]:
+    """A small photo sharpened. size: reduce the photo's crop to so many pixels first; 0: it is small itself."""
+    options: dict[str, Any] = {"steps": _steps(steps), "size": None}
+    if size:
+        options["size"] = whole("size", size, SMALLEST, LARGEST)
+    key = task_photo.digest(session, photo)
+    # What is small itself is read by the task: it may be too small to find a face in.
+    source = task_photo.face(session, photo) if size else photo
+    yield from _compare(session, model, "upscale", source, key, options)
+
+
+def interpolate(
+    session: Session, model: Model, start: str | int | None, end: str | int | None, steps: float
+) -> Iterator[Progress | Outcome]:
+    """From one face to another. start and end: photos, or anchors by number; None for both: the two anchors
+    that are farthest apart."""
+    if (start is None) != (end is None):
+        raise My3DGenError("Only one end of the way was given; choose both, or none.")
+    options = {"steps": whole("steps", steps, *FRAMES)}
+    ends, keys = zip(*(_end(session, model, value) for value in (start, end)), strict=True)
+    yield from _compare(session, model, "interpolate", None, keys, options, start=ends[0], end=ends[1])
+
+
+def _end(session: Session, model: Model, value: str | int | None) -> tuple[Any, str]:
+    """A photo as a face, or an anchor's number, and a name for it."""
+    if value is None:
+        return None, ""
+    if isinstance(value, str):
+        return task_photo.face(session, value), task_photo.digest(session, value)
+    anchor = whole("anchor", value, 0, len(model.adapter.anchors.ws) - 1)
+    return anchor, f"anchor {anchor}"
+
+
+def synthesize(
+    session: Session, model: Model, count: float, seed: float, rule: str | None, strength: float
+) -> Iterator[Progress | Outcome]:
+    """New looks of the person."""
+    options = {
+        "count": whole("count", count, 1, MOST_LOOKS),
+        "seed": whole("seed", seed, 0, 2**31 - 1),
+        "rule": one_of("rule", rule or RULES[0], RULES),
+        "strength": number("strength", strength, 0.0, 1.0),
+    }
+    yield from _compare(session, model, "synthesize", None, "", options)
+
+
+def edit(
+    session: Session,
+    model: Model,
+    photo: str | None,
+    attribute: str | None,
+    strength: float,
+    policy: str | None,
+    steps: float | None,
+) -> Iterator[Progress | Outcome]:
+    """A photo rebuilt and changed along an attribute."""
+    options = {
+        "attribute": one_of("attribute", attribute or ATTRIBUTES[0], ATTRIBUTES),
+        "strength": number("strength", strength, -MOST_STRENGTH, MOST_STRENGTH),
+        "policy": one_of("policy", policy or POLICIES[0], POLICIES),
+        "steps": _steps(steps),
+    }
+    face = task_photo.face(session, photo)
+    yield from _compare(session, model, "edit", face, task_photo.digest(session, photo), options)
+
+
+def edited(
+    model: Model, outcome: Outcome, attribute: str, strength: float, policy: str
+) -> dict[str, np.ndarray]:
+    """The pictures of another strength or attribute, without a new fit: uint8 [H, W, 3] by side.
+
+    outcome: of `edit` with strength 0, so that its latents are the photo's own.
+    """
+    latents = {side: (result.ws, result.camera) for side, result in outcome.sides.items()}
+    return compute.edited(
+        model.prior,
+        model.adapter,
+        latents,
+        one_of("attribute", attribute, ATTRIBUTES),
+        number("strength", strength, -MOST_STRENGTH, MOST_STRENGTH),
+        one_of("policy", policy, POLICIES),
+    )
+
+
+def _steps(value: float | None) -> int | None:
+    return whole("steps", value or 0, 0, MOST_STEPS) or None
+
+
+def _compare(
+    session: Session,
+    model: Model,
+    task: str,
+    photo: Any,
+    photo_key: Any,
+    options: dict[str, Any],
+    **heavy: Any,
+) -> Iterator[Progress | Outcome]:
+    """Run a task in both models, unless this session has asked the same before.
+
+    photo_key: a name for the photo and for the `heavy` options, which are too large to write down.
+    """
+    key = digest(task, model.id, photo_key, options)
+    if (kept := session.results.get(key)) is not None:
+        yield kept
+        return
+    with running(session, task) as stop_file:
+        arguments = (model.prior, model.adapter, photo, list(model.faces), options | heavy)
+        comparison = yield from reports(session, compute.compare(task, *arguments, stop_file))
+        stopped = Path(stop_file).exists()
+    outcome = Outcome(task, comparison, _report(comparison, model.prior), stopped)
+    if not stopped:
+        session.remember_result(key, outcome)
+    yield outcome
+
+
+def _report(comparison: Any, prior: str) -> dict[str, Any]:
+    """The JSON of a task: figures of both models, and lists such as the scores along a slider."""
+    report: dict[str, Any] = {"prior": prior, "networks": compute.networks()}
+    for side in SIDES:
+        result = getattr(comparison, side)
+        report[side] = {name: _plain(value) for name, value in (result.figures | result.extra).items()}
+    return report
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON takes it, with four digits."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), 4) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def archive(
+    session: Session, outcomes: list[Outcome], name: str, more: Mapping[str, bytes] | None = None
+) -> str:
+    """A ZIP of everything the tasks made (input, pictures and frames of both models, figures, `more` files by
+    name); returns its path."""
+    path = session.new_path(f"my3dgen-{name}.zip")
+    with zipfile.ZipFile(path, "w") as file:
+        for outcome in outcomes:
+            folder = f"{outcome.task}/" if len(outcomes) > 1 else ""
+            if outcome.comparison.input is not None:
+                file.writestr(f"{folder}input.png", png(outcome.comparison.input))
+            for side, result in outcome.sides.items():
+                pictures = result.images | {f"frame_{i:02d}": each for i, each in enumerate(result.frames)}
+                for picture, pixels in pictures.items():
+                    file.writestr(f"{folder}{side}/{picture}.png", png(pixels))
+            file.writestr(f"{folder}figures.json", json.dumps(outcome.report, indent=2))
+        for name, content in (more or {}).items():
+            file.writestr(name, content)
     return path

@@ -30,7 +30,7 @@ TEMPLATE = """
 
 
 def viewer(elem_id: str) -> gr.HTML:
-    """The component; its value is what `tasks.views` yields, or None."""
+    """The component; its value is what `looking.views` yields, or None."""
     return gr.HTML(
         value=None,
         html_template=TEMPLATE,

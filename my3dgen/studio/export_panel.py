@@ -1,0 +1,134 @@
+"""Taking the face away: mesh, turntable film, picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.progress import Progress
+from my3dgen.studio import figures, jobs, looking, panels, service
+from my3dgen.studio.guard import guarded
+from my3dgen.studio.mesh_viewer import mesh_file, mesh_viewer
+from my3dgen.studio.page import EXPORT, LIGHT, PRIVATE, Page, session_of
+
+MESH, FILM, PICTURE = "mesh", "film", "picture"
+KINDS = {MESH: ["glb", "ply"], FILM: ["mp4"], PICTURE: ["png"]}
+CHOICES = {"Mesh (GLB, PLY)": MESH, "Turntable (MP4)": FILM, "Picture (PNG)": PICTURE}
+ABOUT = "Writes a file to keep: a mesh takes some ten seconds, a film half a minute, a picture a moment."
+HEIGHT = 380
+
+
+def build(page: Page, anchor: gr.Slider) -> None:
+    """Lay the group out and connect it. anchor: the slider that says which photo is looked at."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            gr.HTML(f'<p class="m3-note">{ABOUT}</p>')
+            what = gr.Radio(list(CHOICES.items()), value=MESH, label="What", elem_id="export-what")
+            sides = [(title, side) for side, title in figures.SIDES.items()]
+            side = gr.Radio(sides, value="personalized", label="Of which model", elem_id="export-side")
+            with gr.Accordion("Options", open=False):
+                resolution = gr.Slider(
+                    32, 256, 128, step=16, label="Mesh: samples a side", info="More is finer"
+                )
+                frames = gr.Slider(12, 120, 60, step=12, label="Turntable: frames", info="At 30 a second")
+                yaw = gr.Slider(
+                    -0.5, 0.5, 0, step=0.05, label="Picture: yaw (radians)", info="> 0: its left cheek"
+                )
+                pitch = gr.Slider(
+                    -0.3, 0.3, 0, step=0.05, label="Picture: pitch (radians)", info="> 0: from above"
+                )
+            with gr.Row():
+                start = gr.Button(
+                    "Make the file", variant="primary", interactive=False, elem_id="export-start", scale=3
+                )
+                stop = gr.Button(
+                    "Stop", variant="stop", interactive=False, elem_id="export-stop", scale=1, min_width=90
+                )
+            panel = gr.HTML(
+                _idle(), apply_default_css=False, elem_id="export-panel", elem_classes="m3-task-panel"
+            )
+        with gr.Column(scale=3, min_width=300):
+            shape = mesh_viewer("export-mesh")
+            film = gr.Video(
+                None, label="Turntable", interactive=False, height=HEIGHT, loop=True, visible=False,
+                elem_id="export-film",
+            )  # fmt: skip
+            picture = gr.Image(
+                None, label="Picture", interactive=False, height=HEIGHT, format="png", visible=False, buttons=[],
+                elem_id="export-picture",
+            )  # fmt: skip
+            files = gr.File(
+                None,
+                label="Files to download",
+                file_count="multiple",
+                interactive=False,
+                elem_id="export-files",
+            )
+
+    options = {"show_progress": "hidden", **PRIVATE}
+    viewers = {MESH: shape, FILM: film, PICTURE: picture}
+    what.change(
+        lambda chosen: [gr.update(visible=kind == chosen) for kind in viewers],
+        what,
+        list(viewers.values()),
+        **LIGHT,
+        **options,
+    )
+    queued = start.click(_queued, None, [panel, start, stop], **LIGHT, **options)
+    takes = [what, side, anchor, resolution, frames, yaw, pitch]
+    running = queued.then(_export, takes, [panel, *viewers.values(), files], **EXPORT, **options)
+    page.changed_by(running)
+    running.failure(_idle, None, panel, queue=False, **options)
+    stop.click(_stop, None, stop, **LIGHT, **options)
+    page.follow(start, lambda session: gr.update(interactive=session.model() is not None))
+    page.follow(stop, lambda session: gr.update(interactive="export" in session.running))
+    for component, value in [(panel, _idle()), *((each, None) for each in (*viewers.values(), files))]:
+        page.blank(component, value)
+
+
+def _idle() -> str:
+    return panels.fit_panel("Not started", 0.0, "", "", None)
+
+
+def _queued() -> Any:
+    return (
+        panels.fit_panel("Waiting for a free place: one file is made at a time", 0.0, "", "", None),
+        gr.update(interactive=False),
+        gr.update(interactive=True),
+    )
+
+
+@guarded
+def _export(
+    what: str,
+    side: str,
+    anchor: float,
+    resolution: float,
+    frames: float,
+    yaw: float,
+    pitch: float,
+    request: gr.Request,
+) -> Iterator[Any]:
+    """Make the files and show them."""
+    session = session_of(request)
+    model, state = service.model_for(session, None), panels.Running(curves=False)
+    which = min(int(anchor), len(model.adapter.anchors.ws)) - 1
+    kinds = KINDS.get(what, [])
+    arguments = (kinds, which, resolution, frames, yaw, pitch, side)
+    for report in looking.export(session, model, *arguments):
+        if isinstance(report, Progress):
+            state.add(report)
+            yield state.html(), *[gr.skip()] * 4
+        else:
+            shape = mesh_file(report["glb"]) if "glb" in report else gr.skip()
+            shown = [shape, *(report.get(kind) or gr.skip() for kind in ("mp4", "png"))]
+            done = "Done" if report else "Stopped: nothing was finished"
+            yield panels.fit_panel(done, 1.0, "", "", None), *shown, list(report.values()) or gr.skip()
+
+
+@guarded
+def _stop(request: gr.Request) -> Any:
+    jobs.stop(session_of(request))
+    return gr.update(interactive=False)

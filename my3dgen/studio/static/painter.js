@@ -1,0 +1,93 @@
+// Paint a mask over a picture with mouse, finger or pen. Nothing is sent before the task starts: the mask is
+// part of the component's value. value: {key, crop: uri, mask: uri of a PNG, white where painted}
+const SIDE = 512;
+const root = element.querySelector('.m3-painter');
+const box = root.querySelector('.m3-canvas');
+const picture = root.querySelector('img');
+const canvas = root.querySelector('canvas');
+const size = root.querySelector('input[type=range]');
+const tools = [...root.querySelectorAll('[data-tool]')];
+const pen = canvas.getContext('2d');
+let shown = null; // what the canvas shows already: key and mask
+let last = null;
+let tool = 'paint';
+
+const ready = () => Boolean(props.value && props.value.crop);
+
+function show() {
+  root.classList.toggle('m3-ready', ready());
+  for (const part of [size, ...root.querySelectorAll('button')]) part.disabled = !ready();
+  if (!ready()) {
+    picture.removeAttribute('src');
+    pen.clearRect(0, 0, SIDE, SIDE);
+    shown = null;
+    return;
+  }
+  const { key, crop, mask } = props.value;
+  if (picture.getAttribute('src') !== crop) picture.src = crop;
+  const now = `${key} ${mask}`;
+  if (now === shown) return;
+  shown = now;
+  const drawn = new Image();
+  drawn.onload = () => {
+    if (shown !== now) return;
+    pen.globalCompositeOperation = 'source-over';
+    pen.clearRect(0, 0, SIDE, SIDE);
+    pen.drawImage(drawn, 0, 0);
+  };
+  if (mask) drawn.src = mask;
+  else pen.clearRect(0, 0, SIDE, SIDE);
+}
+
+function keep() {
+  const mask = canvas.toDataURL('image/png');
+  shown = `${props.value.key} ${mask}`;
+  props.value = { ...props.value, mask };
+}
+
+function place(event) {
+  const area = canvas.getBoundingClientRect();
+  const scale = SIDE / Math.max(area.width, 1);
+  return [(event.clientX - area.left) * scale, (event.clientY - area.top) * scale];
+}
+
+function stroke(to) {
+  pen.globalCompositeOperation = tool === 'erase' ? 'destination-out' : 'source-over';
+  pen.strokeStyle = '#fff';
+  pen.lineCap = 'round';
+  pen.lineWidth = Number(size.value);
+  pen.beginPath();
+  pen.moveTo(...(last || to));
+  pen.lineTo(to[0], to[1] + (last ? 0 : 0.01)); // a line of no length draws nothing
+  pen.stroke();
+  last = to;
+}
+
+canvas.addEventListener('pointerdown', (event) => {
+  if (!ready()) return;
+  canvas.setPointerCapture(event.pointerId);
+  last = null;
+  stroke(place(event));
+  event.preventDefault();
+});
+canvas.addEventListener('pointermove', (event) => {
+  if (last) for (const each of event.getCoalescedEvents?.() || [event]) stroke(place(each));
+});
+for (const name of ['pointerup', 'pointercancel']) {
+  canvas.addEventListener(name, () => {
+    if (last) keep();
+    last = null;
+  });
+}
+for (const button of tools) {
+  button.addEventListener('click', () => {
+    tool = button.dataset.tool;
+    for (const each of tools) each.setAttribute('aria-pressed', String(each === button));
+  });
+}
+root.querySelector('.m3-clear').addEventListener('click', () => {
+  pen.clearRect(0, 0, SIDE, SIDE);
+  keep();
+});
+watch('value', show);
+show();

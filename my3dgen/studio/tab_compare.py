@@ -1,0 +1,138 @@
+"""Compare: one photo through all tasks, and a contact sheet of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress
+from my3dgen.studio import figures, tasks
+from my3dgen.studio.jobs import running
+from my3dgen.studio.page import Page
+from my3dgen.studio.pictures import contact_sheet
+from my3dgen.studio.session import Model, Session
+from my3dgen.studio.tab_upscale import AUTOMATIC, size_for
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel
+from my3dgen.studio.tasks import Outcome
+
+INTRO = "Takes one photo through all tasks, a minute or two each at most, and puts everything on one contact sheet."
+LIKENESS = "How much the faces look like the person (identity similarity, mean over the tasks below)."
+TITLES = {
+    "invert": "Inversion",
+    "inpaint": "Inpainting, centre",
+    "upscale": "Super-resolution",
+    "edit": "Smile +1",
+    "interpolate": "Interpolation to your first photo",
+    "synthesize": "New looks",
+}
+SEEN = {"inpaint": "masked", "upscale": "input"}  # the picture that shows what the models saw
+STRIP = 4  # pictures of a strip on the sheet
+
+
+def build(page: Page, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+    empty = Shown(
+        figures=figures.scores(None, None, LIKENESS),
+        more=(figures.comparison_table([], _columns()), _no_sheet()),
+    )
+
+    def more() -> Sequence[Any]:
+        table = gr.HTML(empty.more[0], apply_default_css=False, elem_id="compare-table")
+        return [
+            table,
+            gr.DownloadButton("Download the contact sheet (PNG)", interactive=False, elem_id="compare-sheet"),
+        ]
+
+    task = Task(
+        key="compare",
+        job="compare",
+        intro=INTRO,
+        verb="Compare",
+        run=_run,
+        show=_show,
+        empty=empty,
+        controls=_controls,
+        more=more,
+        pair=False,
+    )
+    TaskPanel(page, tab, task)
+
+
+def _controls(panel: TaskPanel) -> Sequence[Any]:
+    choices = [(title, task) for task, title in TITLES.items()]
+    return [gr.CheckboxGroup(choices, value=list(TITLES), label="Tasks", elem_id="compare-tasks")]
+
+
+def _run(
+    session: Session, model: Model, photo: str | None, chosen: list[str]
+) -> Iterator[Progress | Outcome]:
+    if not any(task in chosen for task in TITLES):
+        raise My3DGenError("No task is chosen; tick at least one.")
+    runs = {
+        "invert": lambda: tasks.invert(session, model, photo, 0, 0),
+        "inpaint": lambda: tasks.inpaint(session, model, photo, None, "centre", 0),
+        "upscale": lambda: tasks.upscale(session, model, photo, size_for(photo, AUTOMATIC), 0),
+        "edit": lambda: tasks.edit(session, model, photo, "smile", 1.0, "project", 0),
+        "interpolate": lambda: tasks.interpolate(session, model, photo, 0, 6),
+        "synthesize": lambda: tasks.synthesize(session, model, 4, 0, "dirichlet", 1.0),
+    }
+    with running(session, "compare") as stop_file:
+        for task, run in runs.items():
+            if task in chosen and not Path(stop_file).exists():
+                yield from run()
+
+
+def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
+    means = {
+        side: float(np.mean([outcome.figure("id_sim")[side] for outcome in outcomes]))
+        for side in figures.SIDES
+    }
+    sheet = session.save_image(contact_sheet(_rows(model, outcomes), _columns()), "my3dgen-contact-sheet")
+    bars = figures.scores(**means, caption=LIKENESS)
+    return Shown(
+        figures=bars,
+        more=(
+            figures.comparison_table(_rows(model, outcomes), _columns()),
+            gr.update(value=sheet, interactive=True),
+        ),
+    )
+
+
+def _columns() -> list[str]:
+    return ["What the models saw", *figures.SIDES.values()]
+
+
+def _rows(model: Model, outcomes: list[Outcome]) -> list[tuple[str, list[tuple[list[np.ndarray], str]]]]:
+    """For each task its title and its cells: what the models saw, and what either made with its score."""
+    rows = []
+    photo = next(
+        (each.comparison.input for each in outcomes if each.task in ("invert", "inpaint", "edit")), None
+    )
+    for outcome in outcomes:
+        before = outcome.sides["pretrained"]
+        seen = before.images.get(SEEN.get(outcome.task, ""), outcome.comparison.input)
+        seen = photo if outcome.task == "interpolate" else seen
+        # New looks have seen no photo but those the model was made from.
+        own = [face.image for face in model.faces[:STRIP]]
+        cells = [(own, "some of your photos" if own else "") if seen is None else ([seen], "")]
+        for side, result in outcome.sides.items():
+            cells.append((_pictures(outcome.task, result), f"identity {outcome.figure('id_sim')[side]:.2f}"))
+        rows.append((TITLES[outcome.task], cells))
+    return rows
+
+
+def _pictures(task: str, result: Any) -> list[np.ndarray]:
+    """What stands for a result: its picture, or a few frames of a strip."""
+    if task not in ("interpolate", "synthesize"):
+        return [result.images["image"]]
+    places = np.linspace(0, len(result.frames) - 1, min(STRIP, len(result.frames)))
+    return [result.frames[round(float(place))] for place in places]
+
+
+def _no_sheet() -> Any:
+    return gr.update(value=None, interactive=False)

@@ -1,0 +1,88 @@
+"""Inpainting: part of a photo, painted anew by both models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.progress import Progress
+from my3dgen.studio import figures, painter, task_photo, tasks
+from my3dgen.studio.guard import guarded
+from my3dgen.studio.page import PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.session import Model, Session
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, views
+from my3dgen.studio.tasks import Outcome
+
+INTRO = (
+    "Hides part of a photo and paints it anew: the pretrained model invents somebody, yours should know you."
+)
+LIKENESS = "How much the face looks like the person (identity similarity, 1 is the same)."
+REGIONS = {
+    "Centre": "centre",
+    "Eyes": "eyes",
+    "Nose": "nose",
+    "Mouth": "mouth",
+    "Lower face": "lower face",
+}
+
+
+def build(page: Page, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+
+    def controls(panel: TaskPanel) -> Sequence[Any]:
+        region = gr.Radio(
+            list(REGIONS.items()),
+            value="centre",
+            label="What to paint anew",
+            info="A part of the face; then add to it or erase with the brush",
+            elem_id="inpainting-region",
+        )
+        mask = painter.painter("inpainting-mask")
+        options = {"show_progress": "hidden", "trigger_mode": "always_last", **RENDER, **PRIVATE}
+        for event in (panel.photo.change, region.input):
+            event(_canvas, [panel.photo, region], mask, **options)
+        page.blank(mask)
+        return [mask, region]
+
+    empty = Shown(
+        {"Hidden from the models": None, "Pretrained": None, "Personalized": None},
+        figures.scores(None, None, LIKENESS),
+        more=("",),
+    )
+    task = Task(
+        key="inpainting",
+        job="inpaint",
+        intro=INTRO,
+        verb="Paint anew",
+        run=_run,
+        show=_show,
+        empty=empty,
+        controls=controls,
+        options=lambda: [gr.Slider(0, 1000, 0, step=10, label="Steps", info="0: as many as suit the prior")],
+        more=lambda: [gr.HTML("", apply_default_css=False, elem_id="inpainting-views")],
+    )
+    TaskPanel(page, tab, task)
+
+
+@guarded
+def _canvas(photo: str | None, region: str, request: gr.Request) -> Any:
+    """The crop with a part of the face painted, to paint on."""
+    if not photo:
+        return None
+    return painter.canvas(*task_photo.region_mask(session_of(request), photo, region))
+
+
+def _run(
+    session: Session, model: Model, photo: str | None, canvas: Any, region: str, steps: float
+) -> Iterator[Progress | Outcome]:
+    yield from tasks.inpaint(session, model, photo, painter.painted(canvas), region, steps)
+
+
+def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
+    outcome = outcomes[-1]
+    pair = {side: result.images["image"] for side, result in outcome.sides.items()}
+    shots = {"Hidden from the models": outcome.sides["pretrained"].images["masked"]}
+    shots |= {figures.SIDES[side]: picture for side, picture in pair.items()}
+    return Shown(shots, figures.scores(**outcome.figure("id_sim"), caption=LIKENESS), pair, (views(outcome),))

@@ -1,0 +1,139 @@
+"""Interpolation: from one moment to another, through faces that should stay the same person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress
+from my3dgen.studio import compute, figures, panels, tasks
+from my3dgen.studio.flipbook import book, flipbook
+from my3dgen.studio.page import LIGHT, Page
+from my3dgen.studio.session import Model, Session
+from my3dgen.studio.task_panel import QUIET, Shown, Task, TaskPanel
+from my3dgen.studio.tasks import Outcome
+
+INTRO = (
+    "Morphs one of your moments into another, in seconds for your own photos: every face on the way should "
+    "still be you."
+)
+LIKENESS = "How much the faces on the way look like the person (identity similarity, mean, 1 is the same)."
+OWN, NEW = "own", "new"
+FRAMES_A_SECOND = 8
+
+
+def build(page: Page, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+
+    def controls(panel: TaskPanel) -> Sequence[Any]:
+        source = gr.Radio(
+            [("My photos", OWN), ("Two new photos", NEW)],
+            value=OWN,
+            label="Between",
+            elem_id="interpolation-source",
+        )
+        with gr.Column(visible=True) as own:
+            anchors = gr.HTML("", apply_default_css=False, elem_id="interpolation-anchors")
+            with gr.Row():
+                first, last = (
+                    gr.Slider(
+                        0, 2, 0, step=1, label=label, interactive=False, elem_id=elem_id, min_width=140,
+                        info="0: the two that differ most",
+                    )
+                    for label, elem_id in (("From photo", "interpolation-from"), ("To photo", "interpolation-to"))
+                )  # fmt: skip
+        with gr.Column(visible=False) as new:
+            start = panel.photo_box(tab, "From this photo", "interpolation-first")
+            end = panel.photo_box(tab, "To this photo", "interpolation-second", shared=False)
+        steps = gr.Slider(4, 30, 12, step=1, label="Pictures on the way", elem_id="interpolation-steps")
+        shown = [gr.update(visible=True), gr.update(visible=False)]
+        source.change(
+            lambda chosen: shown if chosen == OWN else shown[::-1], source, [own, new], **LIGHT, **QUIET
+        )
+        page.follow(anchors, _anchors)
+        page.blank(anchors, "")
+        for slider in (first, last):
+            page.follow(slider, _anchor)
+        return [source, first, last, start, end, steps]
+
+    def more() -> Sequence[Any]:
+        pages = flipbook("interpolation-book", "Way from the first to the last face")
+        curve = gr.HTML("", apply_default_css=False, elem_id="interpolation-plot")
+        strip = gr.HTML("", apply_default_css=False, elem_id="interpolation-strips")
+        film = gr.Video(
+            None, label="Pretrained and personalized side by side",
+            show_label=False, interactive=False, buttons=["download"],
+            loop=True, height=300, elem_id="interpolation-video",
+        )  # fmt: skip
+        return [pages, curve, strip, film]
+
+    task = Task(
+        key="interpolation",
+        job="interpolate",
+        intro=INTRO,
+        verb="Morph",
+        run=_run,
+        show=_show,
+        empty=Shown(figures=figures.scores(None, None, LIKENESS), more=(None, "", "", None)),
+        controls=controls,
+        more=more,
+        photo=None,
+        pair=False,
+    )
+    TaskPanel(page, tab, task)
+
+
+def _anchors(session: Session) -> Any:
+    model = session.model()
+    shown, session.numbered = session.numbered, model.id if model else None
+    return gr.skip() if shown == session.numbered else panels.anchors(model)
+
+
+def _anchor(session: Session) -> Any:
+    model = session.model()
+    count = len(model.adapter.anchors.ws) if model else 1
+    return gr.update(maximum=max(count, 2), interactive=count > 1)
+
+
+def _run(
+    session: Session,
+    model: Model,
+    source: str,
+    first: float,
+    last: float,
+    start: str | None,
+    end: str | None,
+    steps: float,
+) -> Iterator[Progress | Outcome]:
+    ends: list[Any]
+    if source == NEW:
+        ends = [start, end]
+        if not all(ends):
+            raise My3DGenError("Two photos are needed: choose the one to start from and the one to end at.")
+    else:
+        # The page counts from 1; 0 leaves the choice to the task, which chooses both or none.
+        ends = [int(value) - 1 if value else None for value in (first, last)]
+        if any(value is None for value in ends):
+            ends = [None, None]
+    yield from tasks.interpolate(session, model, *ends, steps)
+
+
+def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
+    outcome = outcomes[-1]
+    frames = {side: result.frames for side, result in outcome.sides.items()}
+    extras = [result.extra for result in outcome.sides.values()]
+    count = min(len(extra["t"]) for extra in extras)  # one of them may have been stopped early
+    t = extras[0]["t"][:count]
+    labels = [f"{round(100 * value)} % of the way" for value in t]
+    lines = {figures.SIDES[side]: result.extra["id_sims"][:count] for side, result in outcome.sides.items()}
+    curve = figures.plot(
+        lines, t, "Identity similarity along the way:", "way from the first to the last face"
+    )
+    strips = figures.strips({figures.SIDES[side]: each for side, each in frames.items()})
+    film = session.new_path("my3dgen-interpolation.mp4")
+    compute.side_by_side(film, frames["pretrained"], frames["personalized"], FRAMES_A_SECOND)
+    bars = figures.scores(**outcome.figure("id_sim"), caption=LIKENESS)
+    return Shown(figures=bars, more=(book(labels, **frames), curve, strips, film))

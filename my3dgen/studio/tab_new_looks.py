@@ -1,0 +1,70 @@
+"""New looks: pictures of the person that no photo shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.studio import figures, tasks
+from my3dgen.studio.page import Page
+from my3dgen.studio.session import Model, Session
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel
+from my3dgen.studio.tasks import Outcome
+
+INTRO = "Mixes your photos' latents into looks and views no photo shows, in seconds: new pictures, the same person."
+LIKENESS = "How much the new pictures look like the person (identity similarity, mean, 1 is the same)."
+DIVERSITY = "How different the pictures are from each other (mean perceptual distance; 0 is all the same)."
+RULES = {"All photos share (Dirichlet)": "dirichlet", "Three photos each (published)": "three"}
+
+
+def build(page: Page, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+    nothing = {name: () for name in figures.SIDES.values()}
+    empty = Shown(figures=_bars(None, None), more=(figures.grids(nothing),))
+    task = Task(
+        key="looks",
+        job="synthesize",
+        intro=INTRO,
+        verb="Make new looks",
+        run=tasks.synthesize,
+        show=_show,
+        empty=empty,
+        controls=_controls,
+        more=lambda: [gr.HTML(empty.more[0], apply_default_css=False, elem_id="looks-grids")],
+        photo=None,
+        pair=False,
+    )
+    TaskPanel(page, tab, task)
+
+
+def _controls(panel: TaskPanel) -> Sequence[Any]:
+    count = gr.Slider(2, tasks.MOST_LOOKS, 6, step=1, label="How many", elem_id="looks-count")
+    seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="Another number, other looks")
+    rule = gr.Radio(
+        list(RULES.items()), value="dirichlet", label="How photos are mixed", elem_id="looks-rule"
+    )
+    strength = gr.Slider(
+        0,
+        1,
+        1,
+        step=0.05,
+        label="Strength",
+        info="0: always the mean of your photos, 1: as far apart as drawn",
+    )
+    return [count, seed, rule, strength]
+
+
+def _bars(likeness: dict[str, float] | None, diversity: dict[str, float] | None) -> str:
+    rows = {title: diversity[side] if diversity else None for side, title in figures.SIDES.items()}
+    scores = likeness or dict.fromkeys(figures.SIDES)
+    most = max([0.25, *(value for value in rows.values() if value is not None)])
+    return figures.scores(**scores, caption=LIKENESS) + figures.bars(rows, DIVERSITY, most)
+
+
+def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
+    outcome = outcomes[-1]
+    pictures = {figures.SIDES[side]: result.frames for side, result in outcome.sides.items()}
+    bars = _bars(outcome.figure("id_sim"), outcome.figure("diversity"))
+    return Shown(figures=bars, more=(figures.grids(pictures),))

@@ -1,0 +1,91 @@
+"""Super-resolution: a tiny photo, sharpened by both models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from my3dgen.progress import Progress
+from my3dgen.studio import figures, panels, task_photo, tasks
+from my3dgen.studio.page import Page
+from my3dgen.studio.session import Model, Session
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, views
+from my3dgen.studio.tasks import Outcome
+
+INTRO = (
+    "Sharpens a tiny photo, or reduces a large one first to show it, in under a minute; Lanczos is plain "
+    "enlargement."
+)
+LIKENESS = "How much the face looks like the person (identity similarity, 1 is the same)."
+AUTOMATIC, AS_IT_IS = -1, 0
+DEMONSTRATION = 32  # what a large photo is reduced to
+SIZES = {"Automatic": AUTOMATIC, "16 px": 16, "32 px": 32, "64 px": 64, "128 px": 128, "As it is": AS_IT_IS}
+
+
+def build(page: Page, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+
+    def controls(panel: TaskPanel) -> Sequence[Any]:
+        size = gr.Radio(
+            list(SIZES.items()),
+            value=AUTOMATIC,
+            label="Reduce the face first to",
+            info=f"Automatic: a photo up to {task_photo.SMALL} px stays as it is, others become "
+            f"{DEMONSTRATION} px",
+            elem_id="upscale-size",
+        )
+        return [size]
+
+    empty = Shown(
+        {"Input": None, "Lanczos": None, "Pretrained": None, "Personalized": None},
+        figures.scores(None, None, LIKENESS, others={"Lanczos": None}),
+        more=("", ""),
+    )
+    task = Task(
+        key="upscale",
+        job="upscale",
+        intro=INTRO,
+        verb="Sharpen",
+        run=_run,
+        show=_show,
+        empty=empty,
+        controls=controls,
+        options=lambda: [gr.Slider(0, 1000, 0, step=10, label="Steps", info="0: as many as suit the prior")],
+        more=lambda: [
+            gr.HTML("", elem_id="upscale-note"),
+            gr.HTML("", apply_default_css=False, elem_id="upscale-views"),
+        ],
+        photo="A small photo, or any photo",
+    )
+    TaskPanel(page, tab, task)
+
+
+def size_for(photo: str | None, size: float) -> int:
+    """What a choice means for a photo: pixels to reduce it to, or 0 for a photo that is small itself."""
+    if size != AUTOMATIC:
+        return int(size)
+    return AS_IT_IS if photo and task_photo.is_small(photo) else DEMONSTRATION
+
+
+def _run(
+    session: Session, model: Model, photo: str | None, size: float, steps: float
+) -> Iterator[Progress | Outcome]:
+    yield from tasks.upscale(session, model, photo, size_for(photo, size), steps)
+
+
+def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
+    outcome = outcomes[-1]
+    before = outcome.sides["pretrained"]
+    pair = {side: result.images["image"] for side, result in outcome.sides.items()}
+    shots = {
+        f"Input, {before.figures['side']:.0f} px": before.images["input"],
+        "Lanczos": before.images["lanczos"],
+    }
+    shots |= {figures.SIDES[side]: picture for side, picture in pair.items()}
+    # Without a sharp photo of the person there is nothing to compare the enlargement with.
+    others = {"Lanczos": before.figures.get("lanczos_id_sim")}
+    bars = figures.scores(**outcome.figure("id_sim"), caption=LIKENESS, others=others)
+    note = before.extra.get("note")
+    return Shown(shots, bars, pair, (panels.hint(note) if note else "", views(outcome)))

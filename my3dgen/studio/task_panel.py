@@ -1,0 +1,296 @@
+"""The tab of a task: photo, options, start and stop on the left, what both models make on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from my3dgen.progress import Progress
+from my3dgen.studio import figures, inputs, jobs, panels, service, task_photo, tasks
+from my3dgen.studio.guard import guarded
+from my3dgen.studio.page import FIT, LIGHT, PRIVATE, Page, session_of
+from my3dgen.studio.session import Model, Session
+from my3dgen.studio.tasks import Outcome
+
+# A clear picture keeps the slider's place until there is something to compare.
+NOTHING = (str(Path(__file__).parent / "static" / "empty.png"),) * 2
+QUIET = {"show_progress": "hidden", **PRIVATE}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a tab shows of the outcomes so far; empty: how it looks before there are any."""
+
+    shots: dict[str, np.ndarray | None] = field(default_factory=dict)  # pictures by caption; empty: no row
+    figures: str = ""  # HTML
+    pair: dict[str, np.ndarray] | None = None  # pictures of the before/after slider by side
+    more: tuple[Any, ...] = ()  # values of the components that `Task.more` laid out
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task's tab."""
+
+    key: str  # element ids begin with it
+    job: str  # what the job is called in the session while it runs
+    intro: str  # one line: what it does and what to expect
+    verb: str  # on the start button
+    run: Callable[..., Iterator[Progress | Outcome]]  # called with session, model, [photo,] *values
+    show: Callable[..., Shown]  # called with session, model, outcomes, *values
+    empty: Shown  # before there is anything
+    controls: Callable[[TaskPanel], Sequence[Any]] = lambda panel: ()  # lays out inputs; their values ...
+    options: Callable[[], Sequence[Any]] | None = None  # ... and these, in a closed box, go to `run`
+    more: Callable[[], Sequence[Any]] = lambda: ()  # lays out further results
+    photo: str | None = "A photo the model has not seen"  # label; None: the task needs no photo
+    pair: bool = True  # whether there is a before/after slider
+
+
+class TaskPanel:
+    """The components of a task's tab, laid out and connected."""
+
+    def __init__(self, page: Page, tab: gr.Tab, task: Task):
+        self.page, self.task = page, task
+        self.photo = self.pair = None
+        gr.HTML(panels.intro(task.intro))
+        need = gr.HTML(panels.hint(service.NO_MODEL), elem_id=f"{task.key}-status")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self._lay_out_left(tab)
+            with gr.Column(scale=3, min_width=300):
+                self._lay_out_right()
+        self._connect(need)
+
+    def _lay_out_left(self, tab: gr.Tab) -> None:
+        task = self.task
+        if task.photo:
+            self.photo = self.photo_box(tab, task.photo, f"{task.key}-photo")
+        values = list(task.controls(self))
+        if task.options:
+            with gr.Accordion("Options", open=False):
+                values += task.options()
+        self.values = values
+        with gr.Row():
+            self.start = gr.Button(
+                task.verb, variant="primary", interactive=False, elem_id=f"{task.key}-start", scale=3
+            )
+            self.stop = gr.Button(
+                "Stop", variant="stop", interactive=False, elem_id=f"{task.key}-stop", scale=1, min_width=90
+            )
+        self.panel = gr.HTML(
+            _idle(), apply_default_css=False, elem_id=f"{task.key}-panel", elem_classes="m3-task-panel"
+        )
+
+    def photo_box(self, tab: gr.Tab, label: str, elem_id: str, shared: bool = True) -> Any:
+        """A box for a photo with the example person's held-out photos under it.
+
+        shared: it is the photo that all tasks' tabs offer; otherwise this task's alone.
+        """
+        photo = _photo(label, elem_id)
+        held_out = gr.HTML(
+            "", js_on_load=panels.PRESSES, apply_default_css=False, elem_id=f"{elem_id}-held-out"
+        )
+        photo.upload(_choose if shared else _own, photo, None, **LIGHT, **QUIET)
+        held_out.pick(_pick if shared else _pick_own, None, photo, **LIGHT, **QUIET)
+        if shared:
+            photo.clear(_clear, None, None, **LIGHT, **QUIET)
+            tab.select(_offer, photo, photo, **LIGHT, **QUIET)
+        self.page.follow(held_out, lambda session: panels.held_out(task_photo.held_out(session)))
+        self.page.blank(photo)
+        return photo
+
+    def _lay_out_right(self) -> None:
+        task, empty = self.task, self.task.empty
+        self.shots = self.figures = None
+        if empty.shots:
+            self.shots = gr.HTML(
+                figures.shots(empty.shots), apply_default_css=False, elem_id=f"{task.key}-shots"
+            )
+        if empty.figures:
+            self.figures = gr.HTML(empty.figures, apply_default_css=False, elem_id=f"{task.key}-figures")
+        if task.pair:
+            gr.HTML(
+                '<p class="m3-label">Drag the line: pretrained on its left, personalized on its right</p>'
+            )
+            self.pair = gr.ImageSlider(
+                NOTHING,
+                label="Pretrained and personalized",
+                show_label=False,
+                format="png",
+                type="filepath",
+                interactive=False,
+                buttons=["fullscreen"],
+                max_height=512,
+                elem_id=f"{task.key}-slider",
+            )
+        self.more = list(task.more())
+        self.download = gr.DownloadButton(
+            "Download everything (ZIP)", interactive=False, elem_id=f"{task.key}-zip"
+        )
+
+    @property
+    def results(self) -> list[Any]:
+        """The components that show outcomes, in the order of `updates`."""
+        fixed = [component for component in (self.shots, self.figures, self.pair) if component is not None]
+        return [*fixed, *self.more]
+
+    def updates(self, session: Session | None, shown: Shown) -> list[Any]:
+        """Values for `results`; without a session, for the empty tab."""
+        values: list[Any] = []
+        if self.shots is not None:
+            values.append(figures.shots(shown.shots))
+        if self.figures is not None:
+            values.append(shown.figures)
+        if self.pair is not None:
+            values.append(self._pair(session, shown))
+        return values + list(shown.more)
+
+    @staticmethod
+    def _pair(session: Session | None, shown: Shown) -> Any:
+        if session is None:
+            return NOTHING
+        if shown.pair is None:
+            return gr.skip()
+        return tuple(session.save_image(shown.pair[side], side) for side in figures.SIDES)
+
+    def _connect(self, need: gr.HTML) -> None:
+        page, task = self.page, self.task
+        takes = [*([self.photo] if self.photo is not None else []), *self.values]
+        outputs = [self.panel, *self.results, self.download]
+        queued = self.start.click(_queued, None, [self.panel, self.start, self.stop], **LIGHT, **QUIET)
+        running = queued.then(self._handler(), takes, outputs, **FIT, **QUIET)
+        page.changed_by(running)
+        running.failure(_idle, None, self.panel, queue=False, **QUIET)
+        self.stop.click(_stop, None, self.stop, **LIGHT, **QUIET)
+        page.follow(need, lambda session: _need(session, task))
+        page.follow(self.start, lambda session: gr.update(interactive=session.model() is not None))
+        page.follow(self.stop, lambda session: gr.update(interactive=task.job in session.running))
+        page.blank(self.panel, _idle())
+        for component, value in zip(self.results, self.updates(None, task.empty), strict=True):
+            page.blank(component, value)
+        page.blank(self.download, gr.update(value=None, interactive=False))
+
+    def _handler(self) -> Callable:
+        """Runs the task; results stay until the next ones are there."""
+        takes_photo = self.photo is not None
+
+        @guarded
+        def run(request: gr.Request, *values: Any) -> Iterator[Any]:
+            session = session_of(request)
+            model, state, outcomes = service.model_for(session, None), panels.Running(), []
+            asked = values[1:] if takes_photo else values
+            nothing = [gr.skip()] * len(self.results)
+            for item in self.task.run(session, model, *values):
+                if isinstance(item, Progress):
+                    state.add(item)
+                    yield state.html(), *nothing, gr.skip()
+                else:
+                    outcomes.append(item)
+                    shown = self.task.show(session, model, outcomes, *asked)
+                    yield gr.skip(), *self.updates(session, shown), gr.skip()
+            path = self.archive(session, model, outcomes)
+            yield _done(state, outcomes), *nothing, gr.update(value=path, interactive=bool(path))
+
+        return run
+
+    def archive(self, session: Session, model: Model, outcomes: list[Outcome], **more: Any) -> str | None:
+        """The ZIP of the outcomes, or None where there are none."""
+        return tasks.archive(session, outcomes, self.task.key, **more) if outcomes else None
+
+
+def views(outcome: Outcome) -> str:
+    """The novel views of both models as strips."""
+    rows = {
+        f"{figures.SIDES[side]}, from other sides": [
+            picture for name, picture in result.images.items() if name.startswith("view_")
+        ]
+        for side, result in outcome.sides.items()
+    }
+    return figures.strips(rows)
+
+
+def _photo(label: str, elem_id: str) -> Any:
+    return inputs.Image(
+        label=label,
+        sources=["upload", "clipboard"],  # a phone's chooser offers its camera too
+        type="filepath",
+        format="png",
+        buttons=[],
+        height=260,
+        elem_id=elem_id,
+    )
+
+
+def _idle() -> str:
+    return panels.fit_panel("Not started", 0.0, "", "", "")
+
+
+def _done(state: panels.Running, outcomes: list[Outcome]) -> str:
+    stopped = not outcomes or any(outcome.stopped for outcome in outcomes)
+    title = "Stopped early: this is what there is" if stopped else "Done"
+    return panels.fit_panel(title, 1.0, "", state.preview, state.curve())
+
+
+def _need(session: Session, task: Task) -> str:
+    model = session.model()
+    if model is None:
+        return panels.hint(service.NO_MODEL)
+    what = f"Choose a photo, then press {task.verb}." if task.photo else f"Press {task.verb}."
+    return panels.hint(f"Model: {model.label}. {what}", "good")
+
+
+def _queued() -> Any:
+    panel = panels.fit_panel("Waiting for a free place: one fit runs at a time", 0.0, "", "", "")
+    return panel, gr.update(interactive=False), gr.update(interactive=True)
+
+
+@guarded
+def _stop(request: gr.Request) -> Any:
+    jobs.stop(session_of(request))
+    return gr.update(interactive=False)
+
+
+@guarded
+def _choose(photo: str | None, request: gr.Request) -> None:
+    """A photo for all tasks was uploaded."""
+    task_photo.choose(session_of(request), photo)
+
+
+@guarded
+def _own(photo: str | None, request: gr.Request) -> None:
+    """A photo for one task was uploaded: it goes when the session goes."""
+    if photo:
+        service.REGISTRY.owns_uploads(session_of(request), [photo])
+
+
+@guarded
+def _clear(request: gr.Request) -> None:
+    """The photo for all tasks was taken away."""
+    task_photo.choose(session_of(request), None)
+
+
+@guarded
+def _offer(shown: str | None, request: gr.Request) -> Any:
+    """The tab was opened: the photo chosen in another one is here too."""
+    photo = task_photo.offered(session_of(request))
+    return gr.skip() if photo is None or photo == shown else photo
+
+
+@guarded
+def _pick(event: gr.EventData, request: gr.Request) -> Any:
+    """A held-out photo of the example person, for all tasks."""
+    session = session_of(request)
+    photo = task_photo.held_out_file(session, event._data.get("id"))
+    if photo:
+        task_photo.choose(session, photo)
+    return photo
+
+
+@guarded
+def _pick_own(event: gr.EventData, request: gr.Request) -> Any:
+    """A held-out photo of the example person, for one task."""
+    return task_photo.held_out_file(session_of(request), event._data.get("id"))

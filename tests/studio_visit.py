@@ -1,0 +1,145 @@
+"""A visitor for the browser tests: a page in Chromium and what went wrong on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+PATIENCE_MS = 60_000  # for anything to appear; the machine may be busy
+TABS = (
+    "Selfies",
+    "Personalize",
+    "Look around",
+    "Inversion",
+    "Inpainting",
+    "Super-resolution",
+    "Interpolation",
+    "New looks",
+    "Smile & age",
+    "Compare",
+    "About",
+)
+RED, BLUE = (200, 60, 60), (60, 60, 200)
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+
+try:
+    from playwright.sync_api import Browser, Page, expect, sync_playwright
+except ImportError:
+    sync_playwright = expect = None
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; where it is missing CI fails and everybody else is told."""
+    if sync_playwright is None or not os.access(CHROMIUM, os.X_OK):
+        missing = (
+            "The browser tests need `pip install playwright` and Debian's chromium (tests/packages.txt)."
+        )
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(f"NOT TESTED: {missing}")
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@dataclass(eq=False)
+class Visit:
+    """One visitor's page and what went wrong on it."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    external: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)  # every request to the server
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def upload(self, box: str, paths: list[str] | str) -> None:
+        self.page.set_input_files(f"{box} input[type=file]", paths)
+
+    def consent(self) -> None:
+        self.page.get_by_label("I am the person").check()
+
+    def cards(self, count: int) -> None:
+        expect(self.page.locator(".m3-card")).to_have_count(count)
+
+    def personalize(self) -> None:
+        self.tab("Personalize")
+        self.page.locator("#personalize").click()
+        expect(self.page.locator("#to-look")).to_be_enabled()
+
+    def run(self, task: str) -> None:
+        """Start a task and wait for all of its results."""
+        self.page.locator(f"#{task}-start").click()
+        expect(self.page.locator(f"#{task}-zip")).to_be_enabled()
+        expect(self.page.locator(f"#{task}-panel")).to_contain_text("Done")
+
+    def turned(self) -> str:
+        return self.page.locator(".m3-angle").inner_text()
+
+    def colour(self, selector: str) -> list[int]:
+        """Mean colour of the middle of a picture on the page."""
+        return self.page.locator(selector).evaluate(
+            """async (image) => {
+                await image.decode();
+                const canvas = document.createElement('canvas');
+                canvas.width = canvas.height = 1;
+                const n = image.naturalWidth;
+                canvas.getContext('2d').drawImage(image, 0.35 * n, 0.2 * n, 0.3 * n, 0.1 * n, 0, 0, 1, 1);
+                return [...canvas.getContext('2d').getImageData(0, 0, 1, 1).data.slice(0, 3)];
+            }"""
+        )
+
+
+@pytest.fixture
+def visit(browser: Browser, app) -> Iterator:
+    """Open the page: visit("phone") -> Visit. At the end: no console error, no request to another host."""
+    visits: list[Visit] = []
+
+    def open_page(width: str = "desktop", **options) -> Visit:
+        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
+        context = browser.new_context(
+            viewport=size, has_touch=width == "phone", permissions=["camera"], **options
+        )
+        visit = Visit(context.new_page())
+        visits.append(visit)
+        page = visit.page
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        page.on("console", lambda m: visit.errors.append(m.text) if m.type == "error" else None)
+        page.on("response", lambda r: visit.errors.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+
+        def requested(request) -> None:
+            if request.url.startswith(app.url):
+                visit.calls.append(request.url)
+            elif not request.url.startswith(("data:", "blob:")):
+                visit.external.append(request.url)
+
+        page.on("request", requested)
+        page.goto(app.url)
+        expect(page.locator("#selfies-status")).to_contain_text("Tick the box")
+        return visit
+
+    yield open_page
+    for visit in visits:
+        visit.page.context.close()
+        assert visit.errors == []
+        assert visit.external == []

@@ -1,0 +1,246 @@
+"""The tasks over the API, through a real client, and the functions under the task tabs."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Served
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from my3dgen.errors import My3DGenError
+from my3dgen.studio import figures, painter, task_photo
+from my3dgen.studio.pictures import contact_sheet
+from my3dgen.studio.session import Registry
+from my3dgen.studio.tab_upscale import AUTOMATIC, DEMONSTRATION, size_for
+
+RED, BLUE = (200, 60, 60), (60, 60, 200)
+# Every task with its values before the adapter (PHOTO stands for a photo) and what its report must hold.
+TASKS = {
+    "/invert": (("PHOTO", 0, 0), {"perceptual"}),
+    "/inpaint": (("PHOTO", None, "mouth", 0), {"masked_share"}),
+    "/upscale": (("PHOTO", 32, 0), {"side", "lanczos_id_sim"}),
+    "/interpolate": ((None, None, 5), {"t", "id_sims", "ends"}),
+    "/synthesize": ((3, 1, "three", 0.5), {"diversity"}),
+    "/edit": (("PHOTO", "age", 2.0, "stop", 0), {"strengths", "scores", "id_sims"}),
+}
+
+
+@pytest.fixture
+def client(app: Served):
+    client = Client(app.url, verbose=False)
+    yield client
+    client.predict(api_name="/delete_my_data")
+    client.close()
+
+
+def values(of: str, photo: str) -> list:
+    return [handle_file(photo) if value == "PHOTO" else value for value in TASKS[of][0]]
+
+
+def personalize(client: Client, paths: list[str]) -> str:
+    client.predict([handle_file(path) for path in paths], True, api_name="/prepare")
+    return client.predict("heads", 1, 5, 0, False, api_name="/personalize")[0]
+
+
+def colour_of(path: str) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)[30, 60]
+
+
+def test_every_task_gives_both_pictures_and_figures(client: Client, photos):
+    paths = photos(RED, 3)
+    personalize(client, paths)
+    for name, (_, fields) in TASKS.items():
+        before, after, report = client.predict(*values(name, paths[0]), api_name=name)
+        assert Image.open(before).format == Image.open(after).format == "PNG"
+        assert colour_of(before).std() < 3 < colour_of(after).std(), name
+        assert report["prior"] == "heads"
+        assert report["networks"], name
+        for side in ("pretrained", "personalized"):
+            assert {"id_sim", "seconds", *fields} <= set(report[side]), name
+        assert report["personalized"]["id_sim"] > report["pretrained"]["id_sim"]
+
+
+def test_every_task_takes_an_adapter_file_and_says_where_there_is_none(client: Client, app: Served, photos):
+    paths = photos(BLUE, 2)
+    adapter = personalize(client, paths)
+    other = Client(app.url, verbose=False)
+    for name in TASKS:
+        with pytest.raises(AppError, match="no personalized model yet"):
+            other.predict(*values(name, paths[0]), api_name=name)
+        _, after, _ = other.predict(*values(name, paths[0]), handle_file(adapter), api_name=name)
+        assert colour_of(after)[2] > colour_of(after)[0] + 20, name
+    other.predict(api_name="/delete_my_data")
+    other.close()
+
+
+def test_a_task_reports_where_it_is_and_answers_the_same_question_at_once(client: Client, photos):
+    paths = photos(RED, 2)
+    personalize(client, paths)
+    job = client.submit(*values("/inpaint", paths[0])[:3], 60, api_name="/inpaint")
+    first = job.result(60)[2]
+    stages = {output[2]["stage"] for output in job.outputs() if "stage" in output[2]}
+    assert stages == {"pretrained: fit", "personalized: fit"}
+    start = time.monotonic()
+    assert client.predict(*values("/inpaint", paths[0])[:3], 60, api_name="/inpaint")[2] == first
+    assert time.monotonic() - start < 1.5, "120 steps would take 2.4 s"
+
+
+def test_a_mask_of_ones_own(client: Client, photos, tmp_path: Path):
+    paths = photos(RED, 2)
+    personalize(client, paths)
+    mask = np.zeros((512, 512), np.uint8)
+    mask[:128] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    sent = handle_file(str(tmp_path / "mask.png"))
+    report = client.predict(handle_file(paths[0]), sent, "centre", 0, api_name="/inpaint")[2]
+    assert report["personalized"]["masked_share"] == 0.25
+
+
+def test_interpolation_between_photos_and_anchors(client: Client, photos):
+    paths = photos(RED, 3)
+    personalize(client, paths)
+    photo = handle_file(paths[0])
+    ends = client.predict(None, None, 4, None, 2, 0, api_name="/interpolate")[2]["personalized"]["ends"]
+    assert ends == [2, 0]
+    report = client.predict(photo, None, 4, None, -1, 1, api_name="/interpolate")[2]
+    assert report["personalized"]["ends"] == [None, 1]
+    with pytest.raises(AppError, match="choose both, or none"):
+        client.predict(photo, None, 4, api_name="/interpolate")
+
+
+@pytest.mark.parametrize("kind", ["glb", "ply", "mp4", "png"])
+def test_exports(client: Client, photos, kind: str):
+    personalize(client, photos(RED, 2))
+    path, report = client.predict(kind, 1, 32, 12, api_name="/export")
+    assert (report["format"], report["anchor"]) == (kind, 1)
+    assert Path(path).suffix == f".{kind}"
+    assert Path(path).stat().st_size == report["bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (("PHOTO", None, "ears", 0, "/inpaint"), "region is 'ears'"),
+        (("PHOTO", 8, 0, "/upscale"), "size is 8"),
+        ((None, None, 1, "/interpolate"), "steps is 1"),
+        ((None, None, 5, None, 0, 9, "/interpolate"), "anchor is 9"),
+        ((99, 0, "dirichlet", 1.0, "/synthesize"), "count is 99"),
+        ((3, 0, "../rule", 1.0, "/synthesize"), "rule is"),
+        (("PHOTO", "hat", 1.0, "project", 0, "/edit"), "attribute is 'hat'"),
+        (("PHOTO", "smile", 5.0, "project", 0, "/edit"), "strength is 5"),
+        (("/etc/passwd", 0, 64, 24, "/export"), "format is '/etc/passwd'"),
+        (("glb", 0, 4096, 24, "/export"), "resolution is 4096"),
+    ],
+)
+def test_wrong_values_get_one_sentence(client: Client, photos, call, says):
+    paths = photos(RED, 2)
+    personalize(client, paths)
+    *given, name = call
+    given = [handle_file(paths[0]) if value == "PHOTO" else value for value in given]
+    with pytest.raises(AppError, match=says):
+        client.predict(*given, api_name=name)
+
+
+def test_deleting_removes_what_tasks_made(app: Served, client: Client, photos):
+    def files() -> set[Path]:
+        return {path for path in app.folder.rglob("*") if path.is_file() and path.stat().st_size}
+
+    start = files()
+    paths = photos((44, 99, 33), 2)
+    personalize(client, paths)
+    for name in TASKS:
+        client.predict(*values(name, paths[0]), api_name=name)
+    client.predict("glb", 0, 32, 12, api_name="/export")
+    assert {path.suffix for path in files() - start} >= {".png", ".glb", ".jpg"}
+    assert client.predict(api_name="/delete_my_data") == {"deleted": True}
+    assert not files() - start
+
+
+def test_the_real_tasks_end_to_end(real_app: Served):
+    """Every task on the real models with two steps: the parts fit together."""
+    client = Client(real_app.url, verbose=False)
+    person = ROOT / "examples" / "ada"
+    shots = [handle_file(person / f"photo_0{i}.jpg") for i in (8, 9)]
+    client.predict(shots, True, api_name="/prepare")
+    client.predict("heads", 1, 2, 0, False, api_name="/personalize")
+    photo = str(person / "test_00.jpg")
+    for name, (_, fields) in TASKS.items():
+        given = values(name, photo)
+        if name in ("/invert", "/inpaint", "/upscale", "/edit"):
+            given[1 if name == "/invert" else -1] = 2
+        before, after, report = client.predict(*given, api_name=name)
+        assert Image.open(before).size == Image.open(after).size, name
+        assert {"id_sim", "seconds", *fields} <= set(report["personalized"]), name
+    for kind in ("glb", "mp4"):
+        path, report = client.predict(kind, 0, 48, 12, api_name="/export")
+        assert Path(path).stat().st_size == report["bytes"] > 1000
+    assert "EXTERNAL" not in real_app.log.read_text()
+    client.predict(api_name="/delete_my_data")
+    client.close()
+
+
+# ---------------------------------------------------------------- the functions under the tabs
+
+
+def test_a_painted_mask_comes_back_as_it_was_left():
+    mask = np.zeros((512, 512), bool)
+    mask[100:200, 50:300] = True
+    value = painter.canvas(np.zeros((512, 512, 3), np.uint8), mask)
+    assert (painter.painted(value) == mask).all()
+    assert painter.painted(None) is None
+    assert painter.painted(painter.canvas(np.zeros((512, 512, 3), np.uint8), ~mask & mask)) is None
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "file:///etc/passwd",
+        7,
+        painter.HEAD + "AAAA",
+        painter.HEAD + "not base64",
+        "data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode(),
+    ],
+)
+def test_a_mask_that_is_none_gets_one_sentence(mask):
+    with pytest.raises(My3DGenError, match="paint it again"):
+        painter.painted({"mask": mask})
+
+
+def test_small_photos_stay_and_large_ones_are_reduced(tmp_path: Path):
+    for side in (48, 700):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
+    assert size_for(str(tmp_path / "48.png"), AUTOMATIC) == 0
+    assert size_for(str(tmp_path / "700.png"), AUTOMATIC) == DEMONSTRATION
+    assert size_for(str(tmp_path / "700.png"), 64) == 64
+
+
+def test_held_out_photos_are_named_by_place_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session = Registry().get("secret")
+    session.example = "ada"
+    path = task_photo.held_out_file(session, "0")
+    assert session.folder in Path(path).parents
+    assert task_photo.held_out_file(session, "../../etc/passwd") is None
+    task_photo.choose(session, path)
+    assert task_photo.offered(session) == path
+    Path(path).unlink()
+    assert task_photo.offered(session) is None
+    with pytest.raises(My3DGenError, match="choose it again"):
+        task_photo.face(session, path)
+
+
+def test_pictures_of_figures_say_their_values():
+    curve = figures.plot({"Pretrained": [0.2, 0.4], "<b>": [0.5, 0.6]}, [0, 1], "Along the way:", "way")
+    assert "Pretrained: 0.20, 0.40" in curve
+    assert "<b>" not in curve
+    assert "–" in figures.scores(None, None, "Waiting.")
+    square = np.zeros((8, 8, 3), np.uint8)
+    sheet = contact_sheet([("One", [([square], ""), ([square] * 4, "a"), ([], "b")])], ["A", "B", "C"])
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[1] > 900
