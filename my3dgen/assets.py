@@ -8,14 +8,18 @@ from pathlib import Path
 from my3dgen.errors import My3DGenError
 
 
+def assets_folder() -> Path:
+    """`assets/`, or the folder MY3DGEN_ASSETS names."""
+    return Path(os.environ.get("MY3DGEN_ASSETS") or Path(__file__).resolve().parent.parent / "assets")
+
+
 def asset(name: str) -> Path:
     """Path of a file in `assets/` (or in the folder MY3DGEN_ASSETS names).
 
     Raises:
         My3DGenError: where it is missing.
     """
-    folder = Path(os.environ.get("MY3DGEN_ASSETS") or Path(__file__).resolve().parent.parent / "assets")
-    path = folder / name
+    path = assets_folder() / name
     if not path.is_file():
         raise My3DGenError(
             f"{path} is missing. Get a complete checkout, set MY3DGEN_ASSETS to the assets folder, "

@@ -99,7 +99,15 @@ def network(generator: Generator, wrap: bool = False, merged: bool = True, **opt
         }.get(type(module))  # fmt: skip
         if update is not None and inner:
             pair = {"lora_A": update.A, "lora_B": update.B}
-            more = {"r": 1, "scaling": update.scale, "merged": merged}
+            more = {
+                "r": len(update.A),
+                "lora_alpha": 1,
+                "merge_weights": True,
+                "scaling": update.scale,
+                "merged": merged,
+            }
+            stale = {key: torch.zeros_like(value) for key, value in tensors.items() if value is not None}
+            more["_init_args"] = (Persistent(kind, state({}, stale)), Persistent(kind, state({}, pair)))
             return Persistent("Wrapper", state({inner: packed}, pair, **more))
         if wrap and kind == "SynthesisBlock":
             return Persistent("Wrapper", state({"synthesis_block": packed}))

@@ -289,12 +289,13 @@ def test_damaged_files_of_ours(tmp_path):
 
 def test_names_and_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("MY3DGEN_CACHE", str(tmp_path))
+    monkeypatch.setenv("MY3DGEN_OFFLINE", "1")
     monkeypatch.delenv("MY3DGEN_PRIOR", raising=False)
     (tmp_path / "a.txt").write_text("")
     for name, words in {
         "nobody": "heads, ffhq, cats",
         "ffhq": "ffhqrebalanced512-128.pkl",
-        "cats": "cannot download it yet",
+        "cats": "forbids downloads",
         str(tmp_path): "not a file",
         str(tmp_path / "none.pkl"): "not a file",
         str(tmp_path / "a.txt"): "neither",

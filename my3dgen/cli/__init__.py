@@ -158,9 +158,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--pitch", type=float, default=0.0, help="of the picture, radians")
     with_task(sub)
 
+    sub = command("download", making.download, "other people's weights, for later use without a network")
+    sub.add_argument("name", metavar="NAME", help="ffhq, cats, or a helper network: arcface, landmarks")
+
     sub = command("convert", making.convert, "an official .pkl -> our .safetensors")
     sub.add_argument("source", metavar="IN.pkl")
     sub.add_argument("target", metavar="OUT.safetensors")
+    sub.add_argument(
+        "--adapter", metavar="FILE", help="IN is a snapshot of My3DGen's: OUT gets its base, FILE the person"
+    )
+    sub.add_argument("--prior", help="make the adapter for this prior, which the snapshot was trained on")
+    sub.add_argument("--latents", metavar="DIR", help="training folder whose latents become the anchors")
 
     sub = command("evaluate", measuring.evaluate, "identity and likeness on held-out photos")
     sub.add_argument(

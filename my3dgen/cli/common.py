@@ -17,7 +17,7 @@ def load(args):
     """The prior that the arguments name, or the default one."""
     from my3dgen.priors import load_prior
 
-    return load_prior(args.prior, device=args.device)
+    return load_prior(args.prior, device=args.device, progress=progress)
 
 
 def models(args):

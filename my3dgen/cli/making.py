@@ -86,11 +86,36 @@ def personalize(args):
     }
 
 
-def convert(args):
-    """An official pickle as our own file, which alone is loaded from then on."""
-    from my3dgen.priors import load_prior
-    from my3dgen.priors.files import save_prior
+def download(args):
+    """A published file into the cache, after saying what its users agree to."""
+    from my3dgen.priors import catalogue
 
-    prior = load_prior(args.source)
-    save_prior(args.target, prior.generator, prior.name)
-    return 0, {"prior": args.target, "bytes": Path(args.target).stat().st_size}
+    if args.name in catalogue.RELEASES:
+        return 0, {
+            "prior": catalogue.load_prior(args.name, "cpu", progress).name,
+            "licence": catalogue.terms(args.name),
+        }
+    return 0, {"file": str(catalogue.fetch(args.name, progress)), "licence": catalogue.terms(args.name)}
+
+
+def convert(args):
+    """An official pickle as our own file; a snapshot of My3DGen's as base and adapter where one is asked for."""
+    from my3dgen.personal.convert import convert, take_apart
+
+    if args.adapter is None:
+        if args.prior or args.latents:
+            raise My3DGenError("--prior and --latents say how to make an adapter; give --adapter FILE, too")
+        convert(args.source, args.target)
+        return 0, {"prior": args.target, "bytes": Path(args.target).stat().st_size}
+    adapter = take_apart(args.source, args.target, args.adapter, args.prior, args.latents)
+    return 0, {
+        "prior": args.target,
+        "bytes": Path(args.target).stat().st_size,
+        "adapter": args.adapter,
+        "adapter_bytes": Path(args.adapter).stat().st_size,
+        "trainable_parameters": adapter.trainable_parameters,
+        "rank": adapter.rank,
+        "layout": adapter.layout,
+        "anchors": len(adapter.anchors),
+        "made_for": adapter.prior_name,
+    }

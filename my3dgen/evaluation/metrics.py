@@ -1,4 +1,8 @@
-"""The figures: identity similarity and perceptual distance (method.md section 6)."""
+"""The figures: identity similarity and perceptual distance (method.md section 6).
+
+They are ArcFace's and LPIPS's where those networks are on this computer, else our own networks'. The two kinds of
+figures cannot be compared; `networks` says which were used.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,35 @@ import torch
 from torch import Tensor
 
 from my3dgen.faces import Face
-from my3dgen.models.identity import load_identity
-from my3dgen.models.perceptual import load_perceptual
+from my3dgen.models.arcface import ArcFace, load_arcface
+from my3dgen.models.identity import IdentityNetwork, load_identity
+from my3dgen.models.lpips import LPIPS, load_lpips
+from my3dgen.models.perceptual import PerceptualDistance, load_perceptual
 from my3dgen.personal.images import from_uint8
 from my3dgen.personal.objective import resize
+from my3dgen.priors.catalogue import local_file
+
+
+def identity_network() -> ArcFace | IdentityNetwork:
+    """Behind identity similarity: ArcFace where its file is here (`my3dgen download arcface`), else our own."""
+    path = local_file("arcface")
+    return load_identity("metrics") if path is None else load_arcface(path)
+
+
+def perceptual_network() -> LPIPS | PerceptualDistance:
+    """Behind the perceptual distance: LPIPS where the package and its trunk are here, else our own."""
+    return load_lpips() or load_perceptual()
 
 
 def networks() -> dict[str, str]:
     """Names of the networks behind the figures; every report carries them."""
-    return {"identity": load_identity("metrics").name, "perceptual": load_perceptual().name}
+    return {"identity": identity_network().name, "perceptual": perceptual_network().name}
 
 
 @torch.no_grad()
 def embed(images: Sequence[np.ndarray | Face]) -> Tensor:
-    """Crops (uint8 [S, S, 3], any S) or faces -> unit vectors [N, 512] of the metrics-only encoder."""
-    network = load_identity("metrics")
+    """Crops (uint8 [S, S, 3], any S) or faces -> unit vectors [N, 512] of `identity_network`."""
+    network = identity_network()
     pictures = [x.image if isinstance(x, Face) else x for x in images]
     return torch.cat([network.embed(from_uint8(p)[None]) for p in pictures])
 
@@ -38,7 +56,7 @@ def perceptual_distance(image: np.ndarray, face: Face, size: int = 256) -> float
     """Distance between a reconstruction and its photo at 256 px, where the photo is valid; lower is better."""
     mask = torch.from_numpy(face.valid.astype(np.float32))[None, None]
     a, b = (resize(from_uint8(x)[None], size) for x in (image, face.image))
-    return float(load_perceptual()(a, b, resize(mask, size)))
+    return float(perceptual_network()(a, b, resize(mask, size)))
 
 
 def photos_among_themselves(faces: Sequence[Face]) -> float:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from my3dgen.errors import My3DGenError
-from my3dgen.faces import align, detect, pose, quality, read
+from my3dgen.faces import align, cats, detect, pose, quality, read
 from my3dgen.faces.face import Face
 from my3dgen.progress import ProgressCallback, Ticker
 
@@ -32,29 +32,36 @@ def prepare(
     photos: Sequence[read.PhotoSource],
     progress: ProgressCallback | None = None,
     options: PrepareOptions | None = None,
+    kind: str = "person",
 ) -> list[Face]:
     """Find, crop and pose the face of every photo.
 
     photos: a list of paths, encoded bytes, PIL images or uint8 arrays [H, W, 3].
     progress: called after each photo with its crop as preview; False stops, and the rest is refused.
+    kind: "person", or "cat" for the `cats` prior: the photo's central square, taken to be seen from the front,
+        since there is no detector of cats' faces (see `faces.cats`).
     Returns one Face per photo in input order. A bad photo never raises: its `refused` says why.
     Raises My3DGenError where photos is no list, is empty, or a file of our own in assets/ is missing.
     """
     options = options or PrepareOptions()
     photos = _require_list(photos)
-    detect.require_predictor()
+    if kind not in ("person", "cat"):
+        raise My3DGenError(f"There is no kind {kind!r} of face; expected 'person' or 'cat'.")
+    if kind == "person":
+        detect.require_predictor()
     pose.model()
     ticker = Ticker("prepare", len(photos), progress)
     faces: list[Face] = []
     for index, photo in enumerate(photos):
-        faces.append(_prepare_one(photo, read.source_name(photo, index), options))
+        faces.append(_prepare_one(photo, read.source_name(photo, index), options, kind))
         if not ticker.tick(index + 1, preview=faces[-1].image):
             break
     for index in range(len(faces), len(photos)):
         reason = "Not looked at: preparing was stopped before this photo; prepare it again."
         faces.append(Face(read.source_name(photos[index], index), refused=reason))
     faces = _mark_copies(faces)
-    return mark_strangers(faces, options.limits) if options.compare_people else faces
+    compare = options.compare_people and kind == "person"
+    return mark_strangers(faces, options.limits) if compare else faces
 
 
 def _require_list(photos: Sequence[read.PhotoSource]) -> list[read.PhotoSource]:
@@ -67,14 +74,14 @@ def _require_list(photos: Sequence[read.PhotoSource]) -> list[read.PhotoSource]:
     return list(photos)
 
 
-def _prepare_one(photo: read.PhotoSource, source: str, options: PrepareOptions) -> Face:
+def _prepare_one(photo: read.PhotoSource, source: str, options: PrepareOptions, kind: str) -> Face:
     try:
         picture = read.read(photo, options.read)
     except My3DGenError as reason:
         return Face(source, refused=str(reason))
     face = Face(source, warnings=picture.warnings, thumbnail=_thumbnail(picture.pixels))
     try:
-        return _find(face, picture.pixels, options)
+        return cats.crop(face, picture.pixels) if kind == "cat" else _find(face, picture.pixels, options)
     except My3DGenError as reason:
         return replace(face, refused=str(reason))
     except (ArithmeticError, ValueError, IndexError, RuntimeError, np.linalg.LinAlgError):

@@ -1,69 +1,61 @@
-"""Names of priors, and how a name or a path becomes one."""
+"""Names of priors, and how a name or a path becomes one: found, downloaded, converted, loaded once."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
 
-from my3dgen.assets import asset
+from my3dgen.assets import asset, assets_folder
 from my3dgen.errors import My3DGenError
 from my3dgen.priors import files, official
+from my3dgen.priors.download import Expected, check, download
 from my3dgen.priors.prior import Prior
+from my3dgen.priors.releases import (
+    RELEASES,
+    addresses,
+    cache_folder,
+    offline,
+    own_source,
+    release,
+    terms,
+)
+from my3dgen.progress import ProgressCallback
 
 log = logging.getLogger("my3dgen")
-_loading = (
-    threading.Lock()
-)  # requests that arrive together wait for one load instead of each starting their own
+# requests that arrive together wait for one load, or one download, instead of each starting their own
+_loading, _fetching = threading.Lock(), threading.Lock()
+_failed: dict[str, str] = {}  # why the default prior could not be had, for the rest of this process
 
 
-@dataclass(frozen=True)
-class Release:
-    """Somebody else's weights that we may not ship."""
-
-    official_file: str  # the file's name where it is published
-    page: str  # where to get it
-    licence: str  # what its users agree to
-
-
-_EG3D = "https://catalog.ngc.nvidia.com/orgs/nvidia/teams/research/models/eg3d"
-_LICENCE = "NVIDIA Source Code License, non-commercial"
-RELEASES = {
-    "ffhq": Release("ffhqrebalanced512-128.pkl", _EG3D, _LICENCE),
-    "cats": Release("afhqcats512-128.pkl", _EG3D, _LICENCE),
-}
 NAMES = ("heads", *RELEASES)
 
 
-def cache_folder() -> Path:
-    """Where other people's weights are kept: MY3DGEN_CACHE, or my3dgen in the user's cache folder."""
-    if folder := os.environ.get("MY3DGEN_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "my3dgen"
-
-
 def load_prior(
-    name_or_path: str | os.PathLike | None = None, device: str | torch.device | None = None
+    name_or_path: str | os.PathLike | None = None,
+    device: str | torch.device | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Prior:
     """A pretrained generator by name ("heads", "ffhq", "cats") or from a file (.pkl or our .safetensors).
 
-    None: what MY3DGEN_PRIOR says; without it `ffhq` where there is a GPU and its file, and else `heads`.
-    device: default a GPU where there is one. The same prior is loaded once per process and shared: it never
-    changes.
+    None: what MY3DGEN_PRIOR says; without it `ffhq` on a machine with a GPU and its file or a network, and else
+    `heads`. device: default a GPU where there is one. The same prior is loaded once per process and shared: it
+    never changes.
+    `ffhq` and `cats` are downloaded at first use (`progress` hears of it; MY3DGEN_WEIGHTS names another source,
+    MY3DGEN_OFFLINE=1 forbids it), converted to a .safetensors in `cache_folder()`, and loaded from there.
 
     Raises `My3DGenError` for unknown names, missing and unreadable files, saying what to do. Nothing in a
     file is ever executed.
     """
     target = _device(device)
     if name_or_path is None:
-        name_or_path = os.environ.get("MY3DGEN_PRIOR") or _default(target)
+        name_or_path = os.environ.get("MY3DGEN_PRIOR") or _default(target, progress)
     name = os.fspath(name_or_path)
-    path = _find(name)
+    path = _find(name, progress)
     try:
         stat = path.stat()
     except OSError as error:
@@ -74,33 +66,79 @@ def load_prior(
         )
 
 
+def installed(name: str) -> bool:
+    """Whether a prior's or a helper network's file is on this computer. Downloads nothing."""
+    return (
+        name == "heads" or (name in RELEASES and _converted(name).is_file()) or local_file(name) is not None
+    )
+
+
+def local_file(name: str) -> Path | None:
+    """The official file of a release or helper network where this computer has it; None elsewhere.
+
+    Looked for in the cache folder, in the folder MY3DGEN_WEIGHTS names, in `assets/`, and, as a Space preloads
+    it there, in the Hugging Face cache. Downloads nothing.
+    """
+    file = release(name).official_file
+    place = own_source()
+    for folder in (cache_folder(), place, assets_folder()):
+        if isinstance(folder, Path) and (folder / file).is_file():
+            return folder / file
+    if repo := release(name).hub_repo:
+        from huggingface_hub import try_to_load_from_cache  # slow to import, and rarely needed
+
+        if isinstance(found := try_to_load_from_cache(repo, file), str):
+            return Path(found)
+    return None
+
+
+def fetch(name: str, progress: ProgressCallback | None = None) -> Path:
+    """The official file of a release or helper network, downloaded and verified where it is not here yet.
+
+    Raises `My3DGenError` where it cannot be had, with what to do instead.
+    """
+    if (path := local_file(name)) is not None:
+        return path
+    file = release(name)
+    remedy = f"get {file.official_file} from {file.page} and put it in {cache_folder()}"
+    if name in RELEASES:
+        remedy += ", or use the prior 'heads'"
+    if isinstance(place := own_source(), Path):
+        raise My3DGenError(f"MY3DGEN_WEIGHTS names {place}, which has no {file.official_file}; {remedy}.")
+    if offline():
+        raise My3DGenError(
+            f"{name!r} is not on this computer, and MY3DGEN_OFFLINE or HF_HUB_OFFLINE forbids downloads; unset "
+            f"it, or {remedy} (licence: {file.licence})."
+        )
+    _announce(name)
+    target, expected = cache_folder() / file.official_file, _expected(name)
+    *first, last = addresses(name)
+    for address in first:
+        try:
+            return download(address, target, expected, progress)
+        except My3DGenError as error:
+            log.warning("%s", error)
+    return download(last, target, expected, progress, remedy)
+
+
 @lru_cache(maxsize=4)
 def _load(name: str | None, path: Path, stamp: tuple[int, int], device: torch.device) -> Prior:
     """`stamp` (time and size) makes a changed file another entry."""
     try:
         if path.suffix.lower() == ".pkl":
-            generator, stored_name = official.load_official(path), path.stem
+            generator, stored_name, digest = official.load_official(path), path.stem, files.sha256(path)
         else:
-            generator, stored_name = files.load_prior_file(path)
-        digest = files.sha256(path)
+            generator, stored_name, digest = files.load_prior_file(path)
     except OSError as error:
         raise My3DGenError(f"{path} cannot be read ({error.strerror}).") from error
     return Prior(name or stored_name, digest, generator.to(device))
 
 
-def _find(name: str) -> Path:
+def _find(name: str, progress: ProgressCallback | None = None) -> Path:
     if name == "heads":
         return asset("heads.safetensors")
     if name in RELEASES:
-        path = _cached(name)
-        if path is None:
-            release = RELEASES[name]
-            raise My3DGenError(
-                f"The prior {name!r} is not on this computer, and this version cannot download it yet. Get "
-                f"{release.official_file} from {release.page} (licence: {release.licence}) and put it in "
-                f"{cache_folder()}, or give the path of such a file, or use the prior 'heads'."
-            )
-        return path
+        return _published(name, progress)
     path = Path(name).expanduser()
     if not path.exists() and not path.suffix:
         raise My3DGenError(
@@ -116,12 +154,38 @@ def _find(name: str) -> Path:
     return path
 
 
-def _cached(name: str) -> Path | None:
-    """The file of a release in the cache folder: converted, or as published."""
-    for file in (f"{name}.safetensors", RELEASES[name].official_file):
-        if (cache_folder() / file).is_file():
-            return cache_folder() / file
-    return None
+def _published(name: str, progress: ProgressCallback | None) -> Path:
+    """Our conversion of a release, made from the official file where it is not there yet."""
+    _announce(name)
+    converted = _converted(name)
+    with _fetching:
+        if not converted.is_file():
+            here = local_file(name)
+            path = here or fetch(name, progress)
+            try:
+                digest = check(path, _expected(name))
+                files.save_prior(converted, official.load_official(path), name, source_sha256=digest)
+            except OSError as error:
+                raise My3DGenError(f"{path} cannot be read ({error.strerror}).") from error
+            finally:
+                if here is None:  # fetched by us: of no more use once converted, and damaged it must not stay
+                    path.unlink(missing_ok=True)
+    return converted
+
+
+def _converted(name: str) -> Path:
+    return cache_folder() / f"{name}.safetensors"
+
+
+def _expected(name: str) -> Expected:
+    file = release(name)
+    return Expected(file.bytes, file.sha256, file.certain)
+
+
+@cache
+def _announce(name: str) -> None:
+    """Once a process: what using these weights means."""
+    log.warning("%s", terms(name))
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -138,11 +202,20 @@ def _device(device: str | torch.device | None) -> torch.device:
     return target
 
 
-def _default(device: torch.device) -> str:
-    if device.type == "cuda" and _cached("ffhq"):
-        return "ffhq"
+def _default(device: torch.device, progress: ProgressCallback | None) -> str:
+    """The prior where none was named: `ffhq` where it runs well and can be had; else one line says why not."""
+    why = "there is no GPU"
+    if device.type == "cuda":
+        try:
+            if "ffhq" not in _failed:
+                _published("ffhq", progress)
+                return "ffhq"
+        except My3DGenError as error:
+            _failed["ffhq"] = str(error)  # asked once a process, not at every request
+        why = _failed["ffhq"]
     log.warning(
-        "No prior was named: using 'heads', our small one trained on synthetic people. 'ffhq' suits real "
-        "selfies better; it needs NVIDIA's file and preferably a GPU."
+        "No prior was named: using 'heads', our small one trained on synthetic people, because %s. 'ffhq' suits "
+        "real selfies better; it needs NVIDIA's file and preferably a GPU.",
+        why.rstrip("."),
     )
     return "heads"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from my3dgen.models.eg3d.config import GeneratorConfig
 from my3dgen.models.eg3d.generator import Generator
 
 FORMAT, VERSION = "my3dgen-prior", "1"
+MAX_VALUES = 150_000_000  # in one generator; FFHQ has 31 million
 MAX_BYTES = 2 * 1024**3  # a generator of 30 million values is 126 MB
 
 
@@ -36,6 +39,8 @@ def build(config: GeneratorConfig, state: Mapping[str, Tensor], source: str) -> 
     with torch.device("meta"):  # nothing is drawn or allocated only to be replaced
         generator = Generator(config)
     expected = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
+    if sum(map(math.prod, expected.values())) > MAX_VALUES:
+        raise My3DGenError(f"{source} describes a generator larger than any we know; it is not one.")
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise My3DGenError(
@@ -57,9 +62,17 @@ def build(config: GeneratorConfig, state: Mapping[str, Tensor], source: str) -> 
     return generator.eval().requires_grad_(False)
 
 
-def save_prior(path: str | Path, generator: Generator, name: str, dtype: str = "float32") -> None:
+def save_prior(
+    path: str | Path,
+    generator: Generator,
+    name: str,
+    dtype: str = "float32",
+    source_sha256: str | None = None,
+) -> None:
     """Write a generator. dtype "float16" halves the file; reading gives float32 either way.
 
+    source_sha256: of the file these very weights were converted from. The prior then goes by that hash, so that
+    an adapter fits the published file and its conversions alike; None: by the hash of the file written.
     Raises `My3DGenError` where the folder cannot be written or a value does not fit the dtype.
     """
     kinds = {"float32": torch.float32, "float16": torch.float16}
@@ -80,6 +93,8 @@ def save_prior(path: str | Path, generator: Generator, name: str, dtype: str = "
         "name": name,
         "config": json.dumps(generator.config.to_dict()),
     }
+    if source_sha256 is not None:
+        metadata["source_sha256"] = source_sha256
     write_safetensors(Path(path), state, metadata)
 
 
@@ -101,8 +116,11 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
         Path(temporary).unlink(missing_ok=True)
 
 
-def load_prior_file(path: Path) -> tuple[Generator, str]:
-    """Read our format: the generator and its name. `My3DGenError` where the file is not one of ours."""
+def load_prior_file(path: Path) -> tuple[Generator, str, str]:
+    """Read our format: the generator, its name and the hash it goes by (see `save_prior`).
+
+    Raises `My3DGenError` where the file is not one of ours.
+    """
     if path.stat().st_size > MAX_BYTES:
         raise My3DGenError(f"{path} has {path.stat().st_size} bytes, more than any prior; it is not one.")
     try:
@@ -125,4 +143,7 @@ def load_prior_file(path: Path) -> tuple[Generator, str]:
         raise My3DGenError(
             f"{path} holds {state[wrong[0]].dtype} in {wrong[0][:120]!r}; expected float32 or float16."
         )
-    return build(config, state, str(path)), metadata.get("name", path.stem)[:80]
+    digest = metadata.get("source_sha256") or sha256(path)
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise My3DGenError(f"{path} names a SHA-256 that is not 64 hex digits; get the file again.")
+    return build(config, state, str(path)), metadata.get("name", path.stem)[:80], digest

@@ -6,7 +6,8 @@ is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from my3dgen.errors import My3DGenError
+from my3dgen.models.eg3d import lora
 from my3dgen.models.eg3d.config import SR_KINDS, GeneratorConfig
 from my3dgen.models.eg3d.generator import Generator
+from my3dgen.models.eg3d.lora import LoraOptions
 from my3dgen.priors import files, pickles
 
 # My3DGen's snapshots wrap layers in layers; without these steps their names are the official ones.
@@ -41,30 +44,75 @@ class _Contents:
     modules: int = 0  # modules visited
 
 
+@dataclass(frozen=True)
+class Split:
+    """A snapshot of the authors' My3DGen taken apart."""
+
+    base: (
+        Generator  # without the low-rank pairs; what else was trained is still the person's (no copy is kept)
+    )
+    tensors: dict[str, Tensor]  # the person's, named as `lora.own_shapes` names them
+    options: LoraOptions  # rank, alpha, layout
+
+
 def load_official(path: Path) -> Generator:
-    """The generator of an official .pkl. Nothing in the file is executed.
+    """The generator of an official .pkl; a snapshot of My3DGen's gives the personalized one. Nothing is executed.
 
     Raises `My3DGenError` where it is no such snapshot or uses options this renderer does not have.
     """
+    with _described(path):
+        contents = _read(path)
+        _take_pairs(contents, kept=True)
+        config = _config(contents)
+    return files.build(config, contents.tensors, str(path))
+
+
+def split(path: Path) -> Split:
+    """The base and the low-rank update of a snapshot of My3DGen's.
+
+    Biases, constant and noise strengths, which the release trains along, are in both: with the update they are
+    the whole person on any copy of the base. Raises `My3DGenError` where there are no pairs, or as `load_official`.
+    """
+    with _described(path):
+        contents = _read(path)
+        pairs = _take_pairs(contents, kept=False)
+        config = _config(contents)
+        if not pairs:
+            raise My3DGenError("it holds no low-rank pairs, so there is no adapter to take out.")
+        options, tensors = _person(contents, pairs)
+    base = files.build(config, contents.tensors, str(path))
+    state = base.state_dict()
+    others = [name for name in lora.own_shapes(base, options) if ".lora." not in name]
+    tensors |= {name: state[name].clone() for name in others}
+    lora.check_tensors(base, options, tensors)
+    return Split(base, tensors, options)
+
+
+def _read(path: Path) -> _Contents:
     data = pickles.load(path)
     network = data.get("G_ema") if isinstance(data, dict) else None
     if not isinstance(network, pickles.Stub):
         raise My3DGenError(
-            f"{path} is a pickle but not an EG3D snapshot: it has no network G_ema. Use an official file."
+            f"{path} cannot be read as an EG3D snapshot: it is a pickle, but has no network G_ema; use an official "
+            "file."
         )
+    contents = _Contents()
+    _walk(network, (), contents, 0)
+    contents.tensors.pop("dataset_label_std", None)
+    return contents
+
+
+@contextmanager
+def _described(path: Path) -> Iterator[None]:
+    """Whatever a strange file leads to becomes one sentence that names the file."""
     try:
-        contents = _Contents()
-        _walk(network, (), contents, 0)
-        contents.tensors.pop("dataset_label_std", None)
-        _merge_updates(contents)
-        config = _config(contents)
+        yield
     except My3DGenError as error:
-        raise My3DGenError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else My3DGenError(f"{path}: {error}") from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise My3DGenError(
             f"{path} is not the snapshot of an EG3D generator ({type(error).__name__}: {str(error)[:150]})."
         ) from error
-    return files.build(config, contents.tensors, str(path))
 
 
 def _walk(module: pickles.Stub, path: tuple[str, ...], contents: _Contents, depth: int) -> None:
@@ -81,9 +129,11 @@ def _walk(module: pickles.Stub, path: tuple[str, ...], contents: _Contents, dept
             if tensor is None:
                 continue
             key = ".".join((*path, str(name)))
-            if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or key in contents.tensors:
-                raise My3DGenError(f"{key[:120]!r} is not one tensor of floating-point numbers.")
-            contents.tensors[key] = tensor
+            if not isinstance(tensor, pickles.LazyTensor) or key in contents.tensors:
+                raise My3DGenError(f"{key[:120]!r} is not one tensor.")
+            contents.tensors[key] = values = tensor.read()
+            if not values.is_floating_point():
+                raise My3DGenError(f"{key[:120]!r} does not hold floating-point numbers.")
     for name, child in dict(state.get("_modules") or {}).items():
         if not isinstance(child, pickles.Stub):
             continue
@@ -92,20 +142,48 @@ def _walk(module: pickles.Stub, path: tuple[str, ...], contents: _Contents, dept
         _walk(child, path + step, contents, depth + 1)
 
 
-def _merge_updates(contents: _Contents) -> None:
-    """Work My3DGen's low-rank pairs into their weights, where that was not done before saving."""
-    tensors = contents.tensors
+@dataclass(frozen=True)
+class _Pair:
+    a: Tensor
+    b: Tensor
+    scale: float  # alpha / rank
+
+
+def _take_pairs(contents: _Contents, kept: bool) -> dict[str, _Pair]:
+    """Take My3DGen's low-rank pairs out, by layer; afterwards the weights contain them (`kept`) or do not."""
+    tensors, pairs = contents.tensors, {}
     for name in [name for name in tensors if name.endswith(".lora_A")]:
         layer = name.removesuffix(".lora_A")
         a, b = (tensors.pop(f"{layer}.{part}").float() for part in _UPDATES)
         options = contents.attributes[layer]
-        if options.get("merged"):
+        pairs[layer] = _Pair(a, b, float(options["scaling"]))
+        if bool(options.get("merged")) == kept:
             continue
         weight = tensors[f"{layer}.weight"].float()
-        scale = float(options["scaling"])
+        scale = pairs[layer].scale if kept else -pairs[layer].scale
         if weight.ndim == 2:  # a style layer: its update does not get the layer's gain
             scale *= weight.shape[1] ** 0.5
         tensors[f"{layer}.weight"] = weight + (b @ a).reshape(weight.shape) * scale
+    return pairs
+
+
+def _person(contents: _Contents, pairs: Mapping[str, _Pair]) -> tuple[LoraOptions, dict[str, Tensor]]:
+    """Options and tensors of the pairs. One scale serves all: where a layer's differs, its B is changed."""
+    style = next(pair for layer, pair in pairs.items() if layer.endswith(".affine"))
+    rank, scale = style.a.shape[0], style.scale
+    layouts = set()
+    for layer, pair in pairs.items():
+        shape = contents.tensors[f"{layer}.weight"].shape
+        if len(shape) == 4 and shape[-1] > 1:  # for single pixels and style layers both are the same
+            layouts.add("latest" if pair.a.shape[1] == shape[1] * shape[2] * shape[3] else "v1")
+    if len(layouts) != 1:
+        raise My3DGenError("its low-rank pairs are of no layout this version knows.")
+    options = LoraOptions(rank=rank, alpha=scale * rank, layout=layouts.pop())
+    tensors = {f"{layer}.lora.A": pair.a.contiguous() for layer, pair in pairs.items()}
+    tensors |= {
+        f"{layer}.lora.B": (pair.b * (pair.scale / scale)).contiguous() for layer, pair in pairs.items()
+    }
+    return options, tensors
 
 
 def _config(contents: _Contents) -> GeneratorConfig:
@@ -152,7 +230,7 @@ def _config(contents: _Contents) -> GeneratorConfig:
         sr_input_resolution=int(attributes[sr]["input_resolution"]),
         sr_channels=tuple(shape[f"{sr}.block{i}.conv1.weight"][0] for i in (0, 1)),
         sr_antialias=bool(options.get("sr_antialias", True)),
-        sr_noise_mode=str(options.get("superresolution_noise_mode", "none")),
+        sr_noise_mode=_text(options.get("superresolution_noise_mode", "none")),
         sr_conv_clamp=_optional_float(attributes[f"{sr}.block0.conv1"].get("conv_clamp")),
         output_resolution=shape[f"{sr}.block1.conv1.noise_const"][-1],
         camera_pivot=tuple(float(x) for x in options.get("avg_camera_pivot", (0, 0, 0.2))),
@@ -165,7 +243,7 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
     if options.get("disparity_space_sampling"):
         raise My3DGenError("it samples rays in disparity, which this version does not do.")
     if options.get("clamp_mode", "softplus") != "softplus":
-        raise My3DGenError(f"its density activation {str(options['clamp_mode'])[:40]!r} is not 'softplus'.")
+        raise My3DGenError(f"its density activation {_text(options['clamp_mode'])!r} is not 'softplus'.")
     for name in ("ray_start", "ray_end"):
         if isinstance(options[name], str):
             raise My3DGenError(f"its {name} is {options[name][:40]!r}; this version needs a number.")
@@ -184,13 +262,19 @@ def _plane_axes(table: Any) -> tuple[tuple[int, int], ...]:
 
     EG3D's first files repeat the x-z plane, later ones do not; the table is in the file.
     """
-    if not isinstance(table, Tensor):
+    if not isinstance(table, pickles.LazyTensor):
         return GeneratorConfig.plane_axes
+    table = table.read()
     inverse = torch.linalg.inv(table.double())
     one_hot = torch.nn.functional.one_hot(inverse.argmax(dim=1), 3).transpose(1, 2)
     if table.shape != (3, 3, 3) or not torch.allclose(inverse, one_hot.double(), atol=1e-6):
         raise My3DGenError("its planes do not lie along the axes.")
     return tuple(tuple(int(i) for i in plane.argmax(dim=0)[:2]) for plane in inverse)
+
+
+def _text(value: Any) -> str:
+    """A short text; anything else is only named, since printing nested lists can take for ever."""
+    return value[:40] if isinstance(value, str) else type(value).__name__
 
 
 def _optional_float(value: Any) -> float | None:
