@@ -23,7 +23,7 @@ from torch import Tensor
 from my3dgen.assets import asset
 from my3dgen.cameras import camera
 from my3dgen.errors import My3DGenError
-from my3dgen.models.attributes import AttributeScorer, load_attributes
+from my3dgen.models.attributes import load_attributes
 from my3dgen.models.perceptual import load_trunk
 from my3dgen.priors.catalogue import cache_folder
 from my3dgen.priors.files import write_safetensors
@@ -39,6 +39,8 @@ KEPT = {
     "hair_dark": ("smile", "age", "beard"),
 }
 NAMES = tuple(KEPT)
+# standard deviations that strength 1 goes; one of age is hardly to be seen
+REACH = {"smile": 1.0, "age": 1.8, "beard": 1.0, "hair_dark": 1.0}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class DirectionOptions:
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """One attribute's direction in W. Strength 1 is one standard deviation of the attribute among random faces."""
+    """One attribute's direction in W. Strength 1 is `REACH` standard deviations of the attribute among random faces."""
 
     normal: Tensor  # [w_dim], length 1: the way to go
     scale: float  # how far strength 1 goes along it
@@ -89,7 +91,7 @@ def directions(
 ) -> dict[str, Direction]:
     """Editing directions of a prior; of a personalized one, those of the prior it is a view of.
 
-    They are shipped for `heads`. For another prior they are found at first use (as many renders as
+    They are shipped for `heads`, whose z is known: there the classes are the truth. For another prior they are found at first use (as many renders as
     `DirectionOptions.samples`: minutes with `heads` or on a GPU, hours with FFHQ on a CPU) and kept in the user's
     cache folder.
 
@@ -194,21 +196,21 @@ def find(
     """Sample, render, score and separate; the same prior and options give the same directions."""
     o = options or DirectionOptions()
     w = map_z(prior, sample_z(prior, o.samples, o.seed))
-    return separate(prior, w, describe_renders(prior, w, o, progress), load_attributes(), o)
+    features = describe_renders(prior, w, o, progress)
+    return separate(prior, w, load_attributes().cpu().read(features.cpu()), o)
 
 
 def separate(
-    prior: Prior, w: Tensor, features: Tensor, scorer: AttributeScorer, o: DirectionOptions
+    prior: Prior, w: Tensor, scores: Mapping[str, Tensor], o: DirectionOptions
 ) -> dict[str, Direction]:
-    """Directions from latents [N, w_dim] and the descriptions [N, D] of their pictures."""
+    """Directions from latents [N, w_dim] and how much of each attribute [N] they show."""
     white = whitening(map_z(prior, sample_z(prior, o.spread, o.seed + 1)), o.floor)
     x = (w.double() - white.mean) @ white.to_x.T
-    scores = scorer.cpu().read(features.cpu())
     normals = {name: svm(*_extremes(x, scores[name], o.share), o.regularisation) for name in NAMES}
     out = {}
     for name, others in KEPT.items():
         n = _without(normals[name], [normals[k] for k in others])
-        out[name] = _direction(white.to_w @ n, white.to_x.T @ n)
+        out[name] = _direction(REACH[name] * (white.to_w @ n), white.to_x.T @ n / REACH[name])
     return out
 
 

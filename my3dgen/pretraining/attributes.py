@@ -39,7 +39,7 @@ class AttributeOptions:
 
 
 def labels(z: np.ndarray, camera: np.ndarray | None = None) -> list[float]:
-    """What the scorer should say of a person z [112] seen by a camera [25] (None: from the front)."""
+    """What the scorer should say of a person z [Z_DIM] seen by a camera [25] (None: from the front)."""
     person = people.decode(z)
     yaw = 0.0 if camera is None else angles(torch.from_numpy(camera))[0]
     dark = 1 - float(person.hair @ np.array([0.299, 0.587, 0.114]))
@@ -48,7 +48,7 @@ def labels(z: np.ndarray, camera: np.ndarray | None = None) -> list[float]:
 
 
 def train(prior, o: AttributeOptions) -> dict:
-    """Fit and write the scorer, then the prior's directions from the same renders.
+    """Fit and write the scorer, then the prior's directions.
 
     Returns Spearman correlations of score and truth on people it never saw: drawn ones ("drawn") and renders of
     the prior ("prior").
@@ -78,7 +78,7 @@ def train(prior, o: AttributeOptions) -> dict:
         {"format": attributes.FORMAT, "prior_sha256": prior.sha256},
     )
     scorer = attributes.AttributeScorer(load_trunk(), weight.half().float(), bias.float())
-    directions.save(folder / directions.FILE, prior, directions.separate(prior, w, rendered, scorer, search))
+    train_directions(prior, str(folder / directions.FILE))
     held = slice(None, o.held_renders)
     return {
         "drawn": correlations(scorer, *_fresh(o.held_people)),
@@ -86,9 +86,17 @@ def train(prior, o: AttributeOptions) -> dict:
     }
 
 
-def train_directions(prior, out: str) -> dict:
-    """Only the directions, with the scorer that is there. Returns how far strength 1 goes, in units of w_std."""
-    found = directions.find(prior)
+def train_directions(prior, out: str, samples: int = 20_000, share: float = 0.1, seed: int = 0) -> dict:
+    """Only the directions. Returns how far strength 1 goes, in units of w_std.
+
+    InterFaceGAN's recipe with the truth in place of a scorer: whoever z decodes into is labelled already, so no
+    picture is needed and the classes are clean. The scorer stays an independent judge of the result.
+    """
+    z = directions.sample_z(prior, samples, seed)
+    truth = torch.tensor([labels(row) for row in z.numpy()])
+    scores = {name: truth[:, k] for k, name in enumerate(attributes.NAMES)}
+    o = directions.DirectionOptions(samples=samples, share=share, regularisation=0.02, seed=seed)
+    found = directions.separate(prior, directions.map_z(prior, z), scores, o)
     directions.save(Path(out), prior, found)
     return {name: round(d.scale / prior.w_std, 4) for name, d in found.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,17 @@ FOLDER = Path(__file__).resolve().parents[2] / "examples"
 
 @dataclass(frozen=True)
 class Example:
-    """One person: `examples/<name>/` with photo_*.jpg, test_*.jpg and about.json."""
+    """One person: `examples/<name>/` with photo_*.jpg, test_*.jpg and about.json.
+
+    Where there are me.safetensors and me.json as well, the person has been personalized beforehand.
+    """
 
     name: str
     title: str
     photos: tuple[str, ...]  # paths of the reference photos
     tests: tuple[str, ...]  # paths of the held-out photos
+    adapter: str | None = None  # path of the adapter made from the reference photos with the default options
+    fitted: dict[str, Any] = field(default_factory=dict)  # "seconds" and "id_sim" of that personalization
 
 
 def listed() -> list[Example]:
@@ -43,12 +48,23 @@ def named(name: Any) -> Example:
 
 
 def _read(folder: Path) -> Example:
-    try:
-        about = json.loads((folder / "about.json").read_text())
-    except (OSError, ValueError):
-        about = {}
+    about, adapter = _table(folder / "about.json"), folder / "me.safetensors"
     title = about.get("title") or about.get("name") or folder.name
-    return Example(folder.name, str(title).capitalize(), _files(folder, "photo_*"), _files(folder, "test_*"))
+    return Example(
+        folder.name,
+        str(title).capitalize(),
+        _files(folder, "photo_*"),
+        _files(folder, "test_*"),
+        str(adapter) if adapter.is_file() else None,
+        _table(folder / "me.json"),
+    )
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def _files(folder: Path, pattern: str) -> tuple[str, ...]:

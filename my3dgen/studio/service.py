@@ -79,6 +79,28 @@ def load_example(session: Session, name: str, progress: ProgressCallback | None 
     photos = _photos(_example_faces(person, progress))
     with session.lock:
         session.photos, session.example = photos, person.name
+    if person.adapter is not None:
+        _keep_ready(session, person)
+
+
+def _keep_ready(session: Session, person: examples.Example) -> None:
+    """The adapter that comes with an example person, as the model that personalizing would give.
+
+    Where the prior has been replaced since it was made, the visitor personalizes as everybody does.
+    """
+    import my3dgen
+
+    adapter = my3dgen.load_adapter(person.adapter)
+    prior = priors.of_adapter(adapter.prior_name)
+    if adapter.prior_sha256 != compute.prior(prior).sha256:
+        return
+    options = fit_options(prior, adapter.rank, None, 0, False)
+    photos = session.accepted()
+    key = digest([photo.digest for photo in photos], vars(options))
+    if any(model.key == key for model in session.models.values()):
+        return
+    label = f"{fit_label(options, person.name, len(photos), False)} · made beforehand"
+    _keep(session, adapter, prior, label, key, tuple(photo.face for photo in photos), person.fitted)
 
 
 _faces_of_examples: dict[str, list[Any]] = {}
@@ -199,7 +221,13 @@ def fit(session: Session, options: FitOptions) -> Iterator[Progress | Model]:
     if not result.stopped:
         session.anchors[projection] = result.anchors
     label = fit_label(options, person, len(faces), result.stopped)
-    yield _keep(session, result.adapter, options.prior, label, key, tuple(faces), result)
+    figures = {
+        "seconds": {name: round(value, 1) for name, value in result.seconds.items()},
+        "id_sim": {name: round(value, 4) for name, value in result.identity.items()},
+        "stopped": result.stopped,
+    }
+    key = "" if result.stopped else key  # a stopped fit is no answer to the same question asked again
+    yield _keep(session, result.adapter, options.prior, label, key, tuple(faces), figures)
 
 
 def fit_label(options: FitOptions, person: str | None, photos: int, stopped: bool) -> str:
@@ -255,9 +283,9 @@ def _keep(
     label: str,
     key: str = "",
     faces: tuple[Any, ...] = (),
-    fit: compute.Fit | None = None,
+    figures: dict[str, Any] | None = None,
 ) -> Model:
-    """Add a model to the session and choose it."""
+    """Add a model to the session and choose it; `figures` belong to its report."""
     if session.deleted:
         raise My3DGenError(GONE)
     path = session.new_path("me.safetensors")
@@ -268,12 +296,7 @@ def _keep(
         "bytes": Path(path).stat().st_size,
         "trainable_parameters": int(adapter.trainable_parameters),
         "anchors": len(adapter.anchors.ws),
-    }
-    if fit is not None:
-        report["seconds"] = {name: round(value, 1) for name, value in fit.seconds.items()}
-        report["id_sim"] = {name: round(value, 4) for name, value in fit.identity.items()}
-        report["stopped"] = fit.stopped
-        key = "" if fit.stopped else key  # a stopped fit is no answer to the same question asked again
+    } | (figures or {})
     model = Model(secrets.token_hex(8), label, key, adapter, prior, path, faces, report)
     with session.lock:
         session.models[model.id] = model

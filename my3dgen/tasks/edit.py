@@ -43,7 +43,8 @@ def edit(
     Args:
         photo: a Face or anything `prepare` reads, or the number of an anchor, which needs no fit.
         attribute: "smile", "age", "beard" or "hair_dark".
-        strength: in standard deviations of the attribute among random faces; -2 to 2 is the slider, at most +-4.
+        strength: about in standard deviations of the attribute among random faces (`directions.REACH`); -2 to 2 is
+            the slider, at most +-4.
         policy: what happens at the edge of the person's hull (see `edited`); without an adapter it has no effect.
         steps: of the fit; None takes the prior's default.
         references: other photos of the person for the identity score; without them the photo itself, and for
