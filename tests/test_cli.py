@@ -70,6 +70,36 @@ def test_personalize_reports_what_the_contract_says(capsys, folder, adapter, tmp
     assert result["prior"] == "heads" and result["rank"] == 1
 
 
+@pytest.mark.parametrize(
+    ("task", "arguments"),
+    {
+        "inpaint": [PHOTOS[1], "--region", "mouth", "--steps", 1],
+        "upscale": [PHOTOS[1], "--size", 32, "--steps", 1],
+        "interpolate": [0, 1, "--steps", 3],
+        "synthesize": ["--count", 2, "--seed", 1],
+        "edit": [0, "--attribute", "smile", "--strength", 1],
+    }.items(),
+)
+def test_every_task_runs_both_models(capsys, adapter, tmp_path, task, arguments):
+    status, result, _ = run(
+        capsys, task, *arguments, "--adapter", adapter, "--prior", "heads", "--out", tmp_path
+    )
+    assert status == 0 and result["seconds"] > 0 and result["networks"]["identity"]
+    for who in ("pretrained", "personalized"):
+        assert Path(result[who]["files"]["image"]).is_file() and -1 <= result[who]["id_sim"] <= 1
+    if task in ("inpaint", "upscale"):
+        assert Path(result["input"]).is_file()
+
+
+def test_export_writes_every_format(capsys, adapter, tmp_path):
+    argv = ["--adapter", adapter, "--prior", "heads", "--out", tmp_path, "--resolution", 32, "--frames", 4]
+    status, result, _ = run(capsys, "export", *argv)
+    assert status == 0
+    for who in ("pretrained", "personalized"):
+        assert {Path(p).suffix for p in result[who]["files"].values()} == {".glb", ".ply", ".mp4", ".png"}
+        assert all(Path(p).stat().st_size > 1000 for p in result[who]["files"].values())
+
+
 def test_invert_runs_both_models(capsys, adapter, tmp_path):
     status, result, _ = run(
         capsys, "invert", PHOTOS[1], "--adapter", adapter, "--prior", "heads", "--out", tmp_path, "--steps", 1

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:
-        print("my3dgen: stopped; nothing was changed", file=sys.stderr)
+        print("my3dgen: stopped; files that were finished before are kept", file=sys.stderr)
         return 2
     except OSError as error:
         print(

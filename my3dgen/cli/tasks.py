@@ -45,11 +45,14 @@ def upscale(args):
 def interpolate(args):
     """The way from one anchor or photo to another."""
     start, end = (int(x) if x is not None and x.isdecimal() else x for x in (args.start, args.end))
+    if not (isinstance(start, str) and isinstance(end, str)):
+        _require_adapter(args, "interpolate between a person's anchors")
     return _compare(args, "interpolate", start=start, end=end, steps=at_least(args.steps, 2, "--steps"))
 
 
 def synthesize(args):
     """New pictures of the person."""
+    _require_adapter(args, "synthesize")
     count = at_least(args.count, 1, "--count")
     return _compare(args, "synthesize", count=count, seed=args.seed, rule=args.rule, strength=args.strength)
 
@@ -57,6 +60,8 @@ def synthesize(args):
 def edit(args):
     """A photo, or an anchor by its number, with more or less of an attribute."""
     what = int(args.photo) if args.photo.isdecimal() else args.photo
+    if isinstance(what, int):
+        _require_adapter(args, "edit an anchor")
     options = {"attribute": args.attribute, "strength": args.strength, "policy": args.policy}
     return _compare(args, "edit", what, steps=_steps(args), **options)
 
@@ -87,6 +92,12 @@ def export(args):
 
 def _steps(args):
     return at_least(args.steps, 0, "--steps")
+
+
+def _require_adapter(args, what: str) -> None:
+    """Raises `My3DGenError` where nobody's anchors are at hand."""
+    if not args.adapter:
+        raise My3DGenError(f"to {what}, give the person's --adapter me.safetensors; it holds their anchors")
 
 
 def _anchor(prior, adapter, index: int):

@@ -34,6 +34,8 @@ def read_person(folder: str | Path) -> Person:
     if not photos or not tests:
         raise My3DGenError(f"{folder} needs photo_*.jpg and test_*.jpg; got {len(photos)} and {len(tests)}")
     keep = [[f for f in prepare([str(p) for p in part]) if not f.refused] for part in (photos, tests)]
+    if not all(keep):
+        raise My3DGenError(f"{folder} has no usable photo_*.jpg or no usable test_*.jpg; `prepare` says why")
     return Person(folder.name, *keep)
 
 

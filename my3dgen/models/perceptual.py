@@ -95,19 +95,27 @@ class PerceptualDistance(nn.Module):
         return self.between(self.features(a), self.features(b, mask))
 
 
-@lru_cache(maxsize=1)
-def load_trunk() -> Trunk:
-    """Our trained trunk, frozen, on the CPU."""
-    trunk = Trunk()
-    trunk.load_state_dict({k: v.float() for k, v in load_file(asset("perceptual.safetensors")).items()})
-    return trunk.eval().requires_grad_(False)
+def load_trunk(device: torch.device | str = "cpu") -> Trunk:
+    """Our trained trunk, frozen. One for each device: it is shared, so nobody may move it."""
+    return _trunk(str(device))
 
 
-@lru_cache(maxsize=1)
-def load_perceptual() -> PerceptualDistance:
-    """The perceptual distance on our trunk, frozen, on the CPU.
+def load_perceptual(device: torch.device | str = "cpu") -> PerceptualDistance:
+    """The perceptual distance on our trunk, frozen. One for each device: it is shared, so nobody may move it.
 
     Raises:
         My3DGenError: where the weights file is missing.
     """
-    return PerceptualDistance(load_trunk())
+    return _perceptual(str(device))
+
+
+@lru_cache(maxsize=8)
+def _trunk(device: str) -> Trunk:
+    trunk = Trunk()
+    trunk.load_state_dict({k: v.float() for k, v in load_file(asset("perceptual.safetensors")).items()})
+    return trunk.to(device).eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=8)
+def _perceptual(device: str) -> PerceptualDistance:
+    return PerceptualDistance(_trunk(device))

@@ -91,9 +91,9 @@ def directions(
 ) -> dict[str, Direction]:
     """Editing directions of a prior; of a personalized one, those of the prior it is a view of.
 
-    They are shipped for `heads`, whose z is known: there the classes are the truth. For another prior they are found at first use (as many renders as
-    `DirectionOptions.samples`: minutes with `heads` or on a GPU, hours with FFHQ on a CPU) and kept in the user's
-    cache folder.
+    They are shipped for `heads`, whose z is known: there the classes are the truth. For another prior they are
+    found at first use (as many renders as `DirectionOptions.samples`: minutes for a small prior or on a GPU, hours
+    with FFHQ on a CPU) and kept in the user's cache folder.
 
     Args:
         names: of `NAMES`; None for all.
@@ -179,7 +179,7 @@ def describe_renders(
     Raises:
         My3DGenError: where the callback asked to stop.
     """
-    trunk = load_trunk().to(prior.device)
+    trunk = load_trunk(prior.device)
     front = camera(0, 0, pivot=prior.config.camera_pivot).to(prior.device)[None]
     ticker, out = Ticker("directions", len(w), progress), []
     for start in range(0, len(w), o.batch):
@@ -197,7 +197,7 @@ def find(
     o = options or DirectionOptions()
     w = map_z(prior, sample_z(prior, o.samples, o.seed))
     features = describe_renders(prior, w, o, progress)
-    return separate(prior, w, load_attributes().cpu().read(features.cpu()), o)
+    return separate(prior, w, load_attributes().read(features), o)
 
 
 def separate(

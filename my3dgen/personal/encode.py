@@ -33,4 +33,4 @@ def encode(prior, images: Tensor) -> Tensor | None:
     if head is None:
         return None
     weight, bias = (x.to(images.device) for x in head)
-    return load_trunk().to(images.device).describe(images) @ weight.T + bias
+    return load_trunk(images.device).describe(images) @ weight.T + bias

@@ -108,7 +108,7 @@ class Objective:
     """MSE + perceptual distance at both resolutions (method.md section 5), over weighted pixels."""
 
     def __init__(self, prior, perceptual_weight: float = 1.0, mse_weight: float = 1.0):
-        self.distance = load_perceptual().to(prior.device)
+        self.distance = load_perceptual(prior.device)
         self.perceptual_weight, self.mse_weight = perceptual_weight, mse_weight
 
     def low(self, raw: Tensor, t: Targets) -> Tensor:

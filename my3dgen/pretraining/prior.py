@@ -156,7 +156,7 @@ class Trainer:
             "edges": edge_loss(image, truth.image, mask),
         }
         if self.o.perceptual:
-            distance = load_perceptual().to(image.device)
+            distance = load_perceptual(image.device)
             side = image.shape[-1] // 2  # a window: whole pictures cost four times as much
             y, x = self.rng.integers(side // 4, side * 3 // 4 + 1, 2)
             window = (..., slice(y, y + side), slice(x, x + side))

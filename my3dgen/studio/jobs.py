@@ -12,9 +12,7 @@ from typing import Any
 
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
-from my3dgen.studio.session import Session
-
-GONE = "Your data was deleted while this was running, so there is no result."
+from my3dgen.studio.session import GONE, Session
 
 
 @contextmanager

@@ -67,10 +67,7 @@ def installed(name: str) -> bool:
     """Whether a prior's file is on this computer (a release: as published, or converted)."""
     from my3dgen.priors import catalogue
 
-    if name not in catalogue.RELEASES:
-        return True
-    names = (f"{name}.safetensors", catalogue.RELEASES[name].official_file)
-    return any((catalogue.cache_folder() / file).is_file() for file in names)
+    return name not in catalogue.RELEASES or catalogue.installed(name)
 
 
 def checked(name: Any) -> str:

@@ -20,7 +20,9 @@ from my3dgen.studio.jobs import GONE, digest, reports, running, whole
 from my3dgen.studio.session import Model, Photo, Registry, Session
 
 REGISTRY = Registry()
-REGISTRY.on_delete = lambda session: compute.forget([model.adapter for model in session.models.values()])
+REGISTRY.on_delete = lambda session: compute.forget(
+    [model.adapter for model in (*session.models.values(), *session.lent.values())]
+)
 
 MOST_PHOTOS = 50
 MOST_RANK = 16
@@ -97,8 +99,10 @@ def _keep_ready(session: Session, person: examples.Example) -> None:
     options = fit_options(prior, adapter.rank, None, 0, False)
     photos = session.accepted()
     key = digest([photo.digest for photo in photos], vars(options))
-    if any(model.key == key for model in session.models.values()):
-        return
+    for model in list(session.models.values()):
+        if model.key == key:
+            session.current = model.id
+            return
     label = f"{fit_label(options, person.name, len(photos), False)} · made beforehand"
     _keep(session, adapter, prior, label, key, tuple(photo.face for photo in photos), person.fitted)
 
@@ -254,8 +258,12 @@ def load_adapter(session: Session, path: str) -> Model:
 def model_for(session: Session, path: str | None) -> Model:
     """The model a task is asked to use: an adapter file if one came with the call, else the chosen one."""
     if path:
-        adapter, prior = _read_adapter(session, path)
-        return Model(digest(path), "", "", adapter, prior, path, (), {})
+        model = session.lent.get(path)
+        if model is None:
+            adapter, prior = _read_adapter(session, path)
+            model = Model(digest(path), "", "", adapter, prior, path, (), {})
+        session.remember_lent(path, model)
+        return model
     model = session.model()
     if model is None:
         raise My3DGenError(NO_MODEL)

@@ -16,12 +16,15 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from my3dgen.errors import My3DGenError
 
 IDLE_SECONDS = 3600.0  # a session nobody touched for this long is deleted
 SESSION_LIMIT = 64  # at most so many at once; beyond it empty ones go first, then the longest idle
@@ -30,6 +33,8 @@ SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
 VIEW_SETS = 8  # rendered view grids a session keeps
 RESULTS = 12  # results of tasks a session keeps
 FACES = 6  # prepared task photos a session keeps
+LENT = 8  # adapters that came with calls and a session keeps; as many as `compute` keeps ready
+GONE = "Your data was deleted while this was running, so there is no result."
 
 
 def upload_root() -> Path:
@@ -71,6 +76,7 @@ class Session:
     anchors: dict[str, Any] = field(default_factory=dict)  # projections by photos and prior
     models: OrderedDict[str, Model] = field(default_factory=OrderedDict)
     current: str | None = None  # id of the chosen model
+    lent: OrderedDict[str, Model] = field(default_factory=OrderedDict)  # models that came with calls, by path
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     uploads: set[str] = field(default_factory=set)  # files the visitor sent
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
@@ -104,7 +110,12 @@ class Session:
         self.used = time.monotonic()
 
     def new_path(self, name: str) -> str:
-        """A path for a file to download, in a fresh folder whose name cannot be guessed."""
+        """A path for a file to download, in a fresh folder whose name cannot be guessed.
+
+        Raises `My3DGenError` once the session was deleted: nothing may be written after that.
+        """
+        if self.deleted:
+            raise My3DGenError(GONE)
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(parents=True)
         return str(folder / name)
@@ -126,6 +137,10 @@ class Session:
     def remember_result(self, key: str, outcome: Any) -> None:
         """Keep what a task made; the oldest ones go."""
         self._remember(self.results, key, outcome, RESULTS)
+
+    def remember_lent(self, path: str, model: Model) -> None:
+        """Keep a model that came with a call, so that the next one finds it and deleting reaches it."""
+        self._remember(self.lent, path, model, LENT)
 
     def _remember(self, store: OrderedDict[str, Any], key: str, value: Any, most: int) -> None:
         with self.lock:
@@ -188,9 +203,10 @@ class Registry:
         for session in gone:
             self._erase(session)
         for session in alive:
-            for path in session.folder.rglob("*") if session.folder.exists() else ():
-                if path.is_file():
-                    os.utime(path)
+            with suppress(OSError):  # a file went while we looked; the next sweep comes soon
+                for path in session.folder.rglob("*") if session.folder.exists() else ():
+                    if path.is_file():
+                        os.utime(path)
 
     def tidy(self) -> None:
         """Remove what a server that was killed left behind (called before the first visitor)."""
@@ -230,7 +246,7 @@ class Registry:
             session.photos, session.example, session.current = [], None, None
             session.photo = session.editing = None
             stores = (session.anchors, session.models, session.views, session.uploads)
-            for store in (*stores, session.prepared, session.results):
+            for store in (*stores, session.lent, session.prepared, session.results):
                 store.clear()
 
     def _start_sweeper(self) -> None:
@@ -253,5 +269,5 @@ def _remove_upload(path: str) -> None:
     file = Path(path)
     if _is_upload(path):
         file.unlink(missing_ok=True)
-        if not any(file.parent.iterdir()):
+        with suppress(OSError):  # only an empty folder goes, and Gradio may have been first
             file.parent.rmdir()

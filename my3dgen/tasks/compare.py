@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from my3dgen.errors import My3DGenError
+from my3dgen.faces.regions import painted_mask
 from my3dgen.tasks.edit import edit
-from my3dgen.tasks.inpaint import inpaint
+from my3dgen.tasks.inpaint import inpaint, photo_size
 from my3dgen.tasks.interpolate import interpolate
 from my3dgen.tasks.invert import invert
 from my3dgen.tasks.result import TaskResult, one_face
@@ -54,7 +55,9 @@ def compare(task: str, prior, me, photo=None, progress=None, **options) -> Compa
     if photo is None and task in NEEDS_PHOTO:
         raise My3DGenError(f"{task} needs a photo; got none")
     if task in ("invert", "inpaint") or (task == "edit" and not isinstance(photo, int)):
-        photo = one_face(photo)  # found once for both
+        source, photo = photo, one_face(photo)  # found once for both
+        if options.get("mask") is not None:  # only the photo itself says which size a mask has
+            options["mask"] = painted_mask(options["mask"], photo, photo_size(source))
     if task in FROM_ANCHORS and me is not None:
         options.setdefault("anchors", me.adapter.anchors)
     given = () if task not in NEEDS_PHOTO else (photo,)

@@ -18,7 +18,7 @@ from my3dgen.personal.directions import Direction, directions
 from my3dgen.personal.hull import Hull, HullOptions, fit
 from my3dgen.personal.images import from_uint8, to_uint8
 from my3dgen.progress import ProgressCallback
-from my3dgen.tasks.result import TaskResult, one_face, references_or
+from my3dgen.tasks.result import TaskResult, one_face
 
 POLICIES = ("project", "stop", "continue")
 STRENGTHS = tuple(round(float(s), 1) for s in np.linspace(-2, 2, 11))  # the published slider
@@ -62,13 +62,17 @@ def edit(
     """
     start = time.monotonic()
     check(attribute, strength, policy)
+    if not isinstance(photo, (int, np.integer)):
+        photo = one_face(photo)
+    # They may have to be found. Before the fit: stopping there must not lose it, nor a misspelt name cost it.
+    directions(prior, [attribute], progress)
     face, ws, camera = reconstruct(prior, photo, steps, progress, anchors)
-    directions(prior, [attribute], progress)  # may have to be found first
     wanted = sorted({*STRENGTHS, 0.0, float(strength)})
     latents = [edited(prior, ws, attribute, s, policy) for s in wanted]
     pictures = dict(zip(wanted, render_pictures(prior, latents, camera), strict=True))
     image, reconstruction = pictures[float(strength)], pictures[0.0]
-    against = references_or(face, references) if face or references else [reconstruction]
+    photos = [f for f in references or () if not f.refused] or ([] if face is None else [face])
+    against = photos or [reconstruction]
     frames = tuple(pictures[s] for s in STRENGTHS)
     figures = {
         "id_sim": identity_similarity([image], against),
@@ -84,7 +88,7 @@ def edit(
         "strengths": list(STRENGTHS),
         "scores": [round(s, 4) for s in score_pictures(frames, attribute)],
         "id_sims": [round(float(c), 4) for c in cosines],
-        "references": "photos" if face or references else "reconstruction",
+        "references": "photos" if photos else "reconstruction",
     }
     strip = np.concatenate(frames, 1)
     images = {"image": image, "reconstruction": reconstruction, "strip": strip}

@@ -59,7 +59,7 @@ def inpaint(
     """
     start = time.monotonic()
     face = one_face(photo)
-    hidden = region_mask(face, region) if mask is None else painted_mask(mask, face, _size(photo))
+    hidden = region_mask(face, region) if mask is None else painted_mask(mask, face, photo_size(photo))
     _require_visible(face, hidden)
     found = fit(prior, face, Masked(hidden), steps=steps, progress=progress)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def inpaint(
     return TaskResult(images, figures, found.ws, found.camera, networks(), extra=extra)
 
 
-def _size(photo) -> tuple[int, int] | None:
+def photo_size(photo) -> tuple[int, int] | None:
     """(height, width) of a photo as reading gives it; None for a Face, whose photo is not at hand."""
     return None if isinstance(photo, Face) else read.read(photo).pixels.shape[:2]
 

@@ -56,7 +56,7 @@ def interpolate(
         of the anchors, None for photos); ws and camera of the middle. figures: id_sim (mean over t), seconds.
 
     Raises:
-        My3DGenError: where there are not two different ends, or the numbers make no sense.
+        My3DGenError: where only one end is given, there are no two anchors to choose, or a number makes no sense.
     """
     begin = time.monotonic()
     for name, value, least in (("steps", steps, 2), ("video_frames", video_frames, 0)):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from my3dgen.evaluation.metrics import identity_similarity, perceptual_distance
+from my3dgen.evaluation.metrics import identity_similarity, networks, perceptual_distance
 from my3dgen.faces import Face
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.project import project
@@ -53,4 +53,4 @@ def invert(
         "seconds": round(time.monotonic() - start, 2),
     }
     images = {"image": image} | {f"view_{i}": v for i, v in enumerate(views)}
-    return TaskResult(images, figures, ws, camera)
+    return TaskResult(images, figures, ws, camera, networks())
