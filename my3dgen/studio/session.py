@@ -78,6 +78,7 @@ class Session:
     current: str | None = None  # id of the chosen model
     lent: OrderedDict[str, Model] = field(default_factory=OrderedDict)  # models that came with calls, by path
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
+    archives: dict[str, str] = field(default_factory=dict)  # the newest ZIP of each task
     uploads: set[str] = field(default_factory=set)  # files the visitor sent
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content

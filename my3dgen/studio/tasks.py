@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -221,8 +222,12 @@ def archive(
     session: Session, outcomes: list[Outcome], name: str, more: Mapping[str, bytes] | None = None
 ) -> str:
     """A ZIP of everything the tasks made (input, pictures and frames of both models, figures, `more` files by
-    name); returns its path."""
+    name); returns its path. It takes the place of the task's last one: a slider would fill the disk."""
     path = session.new_path(f"my3dgen-{name}.zip")
+    last = session.archives.get(name)
+    session.archives[name] = path
+    if last is not None:
+        shutil.rmtree(Path(last).parent, ignore_errors=True)
     with zipfile.ZipFile(path, "w") as file:
         for outcome in outcomes:
             folder = f"{outcome.task}/" if len(outcomes) > 1 else ""
