@@ -246,7 +246,7 @@ def test_heads():
     c = reference()["c"][:1]
     ws = generator.mapping(torch.randn(1, HEADS.z_dim), None)
     assert ws.shape == (1, 4, HEADS.w_dim)
-    assert generator.planes(ws).shape == (1, 3, 16, 128, 128)
+    assert generator.planes(ws).shape == (1, 3, HEADS.plane_channels, 128, 128)
     out = generator.synthesis(ws, c)
     assert out["image"].shape == (1, 3, 256, 256)
     assert out["image_raw"].shape == (1, 3, 64, 64)

@@ -42,7 +42,12 @@ def read(tmp_path_factory):
         official_snapshot.write(folder / f"{name}.pkl", G_ema=network)
     before = set(os.listdir(folder))
     done = subprocess.run(
-        [sys.executable, "-c", READ_ALL, folder], cwd=folder, capture_output=True, text=True, timeout=110
+        [sys.executable, "-c", READ_ALL, folder],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=110,
     )
     assert done.returncode == 0, done.stderr
     assert set(os.listdir(folder)) == before  # what they run would leave a file

@@ -158,6 +158,7 @@ def test_stop_keeps_what_there_is_and_delete_empties_every_tab(visit):
     steps = page.get_by_label("number input for Projection steps")
     steps.fill("900")
     steps.blur()
+    expect(page.get_by_label("range slider for Projection steps")).to_have_value("900")  # taken over
     page.locator("#inversion-start").click()
     expect(page.locator("#inversion-panel")).to_contain_text("of 900")
     page.locator("#inversion-stop").click()
