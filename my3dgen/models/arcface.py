@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from my3dgen.errors import My3DGenError
+from my3dgen.models.identity import face_window
 
 INPUT = 112  # pixels of the aligned face
 DIMENSIONS = 512
@@ -95,10 +96,7 @@ class ArcFace(nn.Module):
 
 def aligned(images: Tensor) -> Tensor:
     """Cut ArcFace's face out of EG3D crops [B, 3, S, S] and resize it to 112 px."""
-    side = images.shape[-1]
-    left, top, size = (round(side * f) for f in WINDOW)
-    window = images[..., top : top + size, left : left + size].clamp(-1, 1)
-    return F.interpolate(window, size=(INPUT, INPUT), mode="bilinear", align_corners=False, antialias=True)
+    return face_window(images, WINDOW, INPUT)
 
 
 def load_arcface(path: Path) -> ArcFace:

@@ -88,12 +88,12 @@ class IdentityNetwork(nn.Module):
         return self(face_window(images))
 
 
-def face_window(images: Tensor) -> Tensor:
-    """Cut the face out of EG3D crops [B, 3, S, S] and resize it to 64 px."""
+def face_window(images: Tensor, window: tuple[float, float, float] = WINDOW, pixels: int = INPUT) -> Tensor:
+    """Cut a square window (left, top, side in crop widths) out of EG3D crops [B, 3, S, S] and resize it."""
     side = images.shape[-1]
-    left, top, size = (round(side * f) for f in WINDOW)
-    window = images[..., top : top + size, left : left + size].clamp(-1, 1)
-    return F.interpolate(window, size=(INPUT, INPUT), mode="bilinear", align_corners=False, antialias=True)
+    left, top, size = (round(side * f) for f in window)
+    cut = images[..., top : top + size, left : left + size].clamp(-1, 1)
+    return F.interpolate(cut, size=(pixels, pixels), mode="bilinear", align_corners=False, antialias=True)
 
 
 @lru_cache(maxsize=2)
