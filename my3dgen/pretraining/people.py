@@ -101,6 +101,7 @@ class Person:
     moustache: float
     beard_length: float  # cm
     age: float  # 0 young .. 1 old
+    makeup: float  # 0..1, on lids, lashes and lips
     smile: float  # 0..1, the label
     garment: np.ndarray  # [3]
     glasses: float  # cm, radius of the frame; 0 none
@@ -150,26 +151,29 @@ def decode(z: np.ndarray) -> Person:
         "mouthPress": _pos(e[11], 0.25, -0.15, 0.7),
     }
     skin_z, hair_z, brow_z, eye_z = part["skin"], part["hair"], part["brows"], part["eyes"]
-    age = float(ndtr(0.9 * part["age"][0] - 0.55))
+    age = float(ndtr(part["age"][0] - 0.45))
     tone = float(ndtr(skin_z[0]))
     skin = _ramp(_SKIN_TONES, tone)
     skin = np.clip(skin * (1 + 0.025 * np.array([1, -0.2, -0.8]) * skin_z[1]), 0.03, 0.98)
     # dark skin rarely comes with light hair or eyes
     hair_u = float(ndtr(hair_z[0])) * (1 - 0.75 * tone)
     hair = _ramp(_HAIR_TONES, hair_u)
-    grey = float(np.clip((age - 0.66) / 0.25 + 0.2 * hair_z[1], 0, 1)) if age > 0.55 else 0.0
+    grey = float(np.clip((age - 0.62) / 0.25 + 0.2 * hair_z[1], 0, 1) * np.clip((age - 0.45) / 0.15, 0, 1))
     hair = hair * (1 - grey) + np.array([0.68, 0.67, 0.66]) * grey
     lips_z = part["lips"]
+    makeup = _pos(skin_z[5], 0.5, -0.3) * (1 - 0.6 * age)
     lips = np.clip(
         skin * np.array([0.88, 0.66, 0.66]) + 0.03 * lips_z[0] * np.array([1, -0.6, -0.4]) + 0.02 * lips_z[1],
         0.05,
         0.95,
     )
+    lips = lips + (skin * [0.92, 0.78, 0.76] - lips) * 0.45 * age  # lips pale with the years
+    lips = lips + (np.array([0.62, 0.10, 0.15]) - lips) * 0.6 * makeup
     afro = _pos(hair_z[12], 3.4, -3.2, 4.4)
     length = _pos(hair_z[2], 0.55, -0.02) * max(1 - afro / 1.5, 0)
     bald = _pos(hair_z[6], 0.6, -0.75) * (1 - length)
     beard_z = part["beard"]
-    beard = _pos(beard_z[0], 0.6, -0.25) * (1 - min(length * 2, 1))
+    beard = _pos(beard_z[0], 0.6, -0.25) * (1 - min(length * 2, 1)) * (1 - min(2 * makeup, 1))
     garment = np.clip(0.38 + 0.25 * part["garment"], 0.04, 0.95)
     bg = part["background"]
     wall = np.clip(
@@ -185,7 +189,7 @@ def decode(z: np.ndarray) -> Person:
         lips=lips,
         brow_colour=np.clip(hair * 0.72, 0.02, 0.7) * (1 - 0.35 * grey) + 0.2 * grey,
         brow_width=float(np.clip(0.36 + 0.09 * brow_z[0], 0.18, 0.62)),
-        brow_density=float(np.clip(0.72 + 0.16 * brow_z[1], 0.25, 0.98)),
+        brow_density=float(np.clip(0.72 + 0.16 * brow_z[1] - 0.2 * max(age - 0.5, 0), 0.25, 0.98)),
         brow_lift=(float(0.15 * np.clip(brow_z[2], -2, 2)),) * 2,
         brow_reach=float(np.clip(0.95 + 0.1 * brow_z[3], 0.7, 1.15)),
         iris=_ramp(_EYE_TONES, float(ndtr(eye_z[0])) * (1 - 0.8 * tone))
@@ -209,6 +213,7 @@ def decode(z: np.ndarray) -> Person:
         moustache=_pos(beard_z[1], 0.5, -0.15) * (1 if beard > 0 else 0) * min(1.0, beard * 3),
         beard_length=_pos(beard_z[2], 0.35, 0.2, 1.2) * beard,
         age=age,
+        makeup=makeup,
         smile=smile,
         garment=garment,
         glasses=_pos(part["glasses"][0], 0.4, -0.33, 0.17),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from my3dgen.errors import My3DGenError
-from my3dgen.pretraining.shading import WALL
+from my3dgen.pretraining.shading import EYE, GARMENT, GLASSES, HAIR, MOUTH, TEETH, WALL
 
 
 @dataclass
@@ -67,17 +67,29 @@ class Shards:
         )
 
 
+# how often a pixel of a part is looked at, against one of bare skin: eyes, teeth and frames cover few pixels, and
+# what is seldom seen stays the average of everybody (by number in facekit.MATERIALS)
+ATTENTION = np.ones(8, np.float32)
+ATTENTION[[MOUTH, TEETH, EYE, HAIR, GARMENT, WALL, GLASSES]] = 3, 5, 7, 1.3, 3, 0.25, 6
+
+
 def pick_pixels(batch: Batch, rng: np.random.Generator, count: int) -> Tensor:
-    """Flat pixel indices [B, count]: half around brows, eyes, nose and mouth, the others mostly on the person."""
+    """Flat pixel indices [B, count]: a third around brows, eyes, nose and mouth, the others by their part's attention."""
     size = batch.image.shape[-1]
-    out = rng.integers(0, size * size, (len(batch.z), count))
-    half = count // 2
-    wall = batch.part.flatten(1).numpy() == WALL
-    for row, points, blank in zip(out, batch.landmarks.numpy(), wall, strict=True):
-        again = blank[row]  # the wall is easy: what falls on it is drawn once more
-        row[again] = rng.integers(0, size * size, int(again.sum()))
-        # normal clouds about random features, so that eyes and mouth are seen most
-        centre = points[rng.integers(17, 68, half)]
-        xy = np.clip(centre + rng.normal(0, size * 0.018, (half, 2)), 0, size - 1).astype(np.int64)
-        row[:half] = xy[:, 1] * size + xy[:, 0]
-    return torch.from_numpy(out)
+    out = np.empty((len(batch.z), count), np.int64)
+    third = count // 3
+    parts = batch.part.flatten(1).numpy()
+    for row, points, part in zip(out, batch.landmarks.numpy(), parts, strict=True):
+        chances = np.cumsum(ATTENTION[part], dtype=np.float64)
+        row[third:] = np.searchsorted(chances, rng.random(count - third) * chances[-1], side="right")
+        # normal clouds about random features, so that lids, brows and lips are seen often
+        centre = points[rng.integers(17, 68, third)]
+        xy = np.clip(centre + rng.normal(0, size * 0.018, (third, 2)), 0, size - 1).astype(np.int64)
+        row[:third] = xy[:, 1] * size + xy[:, 0]
+    return torch.from_numpy(np.minimum(out, size * size - 1))
+
+
+def attention(batch: Batch) -> Tensor:
+    """Weight of every pixel in a loss over whole pictures [B, 1, S, S]: 1 on the wall, about 3 on skin."""
+    weights = torch.from_numpy(1 + 2 * np.sqrt(ATTENTION) * (np.arange(8) != WALL)).float()
+    return weights[batch.part.long()][:, None]

@@ -16,7 +16,7 @@ from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.volume import make_rays
 from my3dgen.models.perceptual import load_perceptual
-from my3dgen.pretraining.people_data import Batch, Shards, pick_pixels
+from my3dgen.pretraining.people_data import Batch, Shards, attention, pick_pixels
 from my3dgen.pretraining.shading import WALL
 
 
@@ -145,12 +145,12 @@ class Trainer:
         ws = self.generator.mapping(first.z, None)
         out = self.generator.synthesis(ws, first.camera, planes=planes[rows], noise_mode="none")
         small = F.interpolate(first.image, size=out["image_raw"].shape[-2:], mode="area")
-        weight = 1 + 2.0 * F.interpolate(_head(first), size=small.shape[-2:], mode="area")
+        weight = F.interpolate(attention(first), size=small.shape[-2:], mode="area")
         raw = {"raw": 0.5 * ((out["image_raw"] - small).abs() * weight).mean()}
         return raw | self._picture_loss(out["image"], first)
 
     def _picture_loss(self, image: torch.Tensor, truth: Batch) -> dict[str, torch.Tensor]:
-        mask = 1 + 2.0 * _head(truth)
+        mask = attention(truth)
         losses = {
             "image": 0.5 * ((image - truth.image).abs() * mask).mean(),
             "edges": edge_loss(image, truth.image, mask),
@@ -257,11 +257,6 @@ def start(generator: Generator) -> None:
     for name, p in generator.named_parameters():
         if name.endswith("torgb.weight"):  # small planes, so that early densities are small
             p.mul_(0.3)
-
-
-def _head(batch: Batch) -> torch.Tensor:
-    """1 where a view shows the person, 0 on the wall: [B, 1, S, S]."""
-    return (batch.part != WALL)[:, None].float()
 
 
 def edge_loss(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

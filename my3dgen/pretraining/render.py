@@ -89,6 +89,7 @@ def build(kit: FaceKit, person: Person) -> Head:
     groups = kit.groups
     k = len(person.shape)
     flat = kit.mean.ravel() + person.shape.astype(np.float32) @ kit.identity[:k]
+    flat = flat + sag(kit.mean, person.age).ravel()
     neutral = flat.reshape(-1, 3)
     weights = kit.weights(**person.expression)
     on = np.nonzero(weights)[0]
@@ -163,6 +164,24 @@ def build(kit: FaceKit, person: Person) -> Head:
         landmarks=placed.astype(np.float32),
         scale=scale,
     )
+
+
+def sag(canonical: np.ndarray, age: float) -> np.ndarray:
+    """How far age in [0, 1] has moved each canonical point [N, 3], in cm: jowls, hollow cheeks, brows, tip of the nose."""
+    x, y, z = canonical.T
+    out = np.zeros_like(canonical)
+    old = float(np.clip((age - 0.25) / 0.65, 0, 1)) ** 1.3
+    for cx, cy, width, height, move in (
+        (4.3, -5.4, 1.5, 1.6, (0.28, -0.55, 0.10)),  # jowls
+        (4.6, -1.4, 1.3, 1.8, (-0.12, -0.15, -0.32)),  # the hollow under the cheekbone
+        (3.1, -2.6, 1.0, 1.3, (0.05, -0.30, 0.14)),  # flesh beside the mouth
+        (4.4, 4.9, 1.4, 0.8, (0.0, -0.30, 0.02)),  # outer ends of the brows
+        (0.0, 0.3, 1.1, 1.2, (0.0, -0.28, 0.05)),  # tip of the nose
+        (0.0, -9.6, 2.6, 1.5, (0.0, -0.35, 0.35)),  # under the chin
+    ):
+        there = np.exp(-(((np.abs(x) - cx) / width) ** 2) - ((y - cy) / height) ** 2) * np.clip(z - 2, 0, 1)
+        out += (old * there)[:, None] * np.stack([np.sign(x) * move[0], 0 * x + move[1], 0 * x + move[2]], -1)
+    return out.astype(np.float32)
 
 
 def _turn(eyeball: np.ndarray, gaze: tuple[float, float]) -> None:

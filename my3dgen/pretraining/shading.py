@@ -15,7 +15,7 @@ SKIN, MOUTH, TEETH, EYE, HAIR, GARMENT, WALL, GLASSES = range(8)
 # the order of the scalar parameters that `pack` writes and the kernel reads
 SCALARS = (
     "blush", "freckles", "mottle", "brow_width", "brow_density", "brow_lift_right", "brow_lift_left", "brow_reach",
-    "hairline", "bald", "beard", "moustache", "age", "hair_part", "has_dye", "hair_curl",
+    "hairline", "bald", "beard", "moustache", "age", "hair_part", "has_dye", "hair_curl", "makeup",
 )  # fmt: skip
 COLOURS = ("skin", "lips", "brow_colour", "iris", "hair", "dye", "garment", "glasses_colour")
 
@@ -80,6 +80,21 @@ def _hair_colour(out, x, a, b, scalars, colours):
 
 
 @numba.njit(cache=True, fastmath=True)
+def _wrinkled(age):
+    """How deep the wrinkles of an age in [0, 1] are, in [0, 1]."""
+    return _clip((age - 0.3) / 0.6, 0, 1)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _relief(x, y, z, key, maps, age):
+    """Light gained or lost where the skin's relief (wrinkles, pores) leans to or from the key light."""
+    dx, dy = 0.07 * key[0], 0.07 * key[1]
+    lean = _at(maps[8], x + dx, y + dy) - _at(maps[8], x - dx, y - dy)
+    pores = _at(maps[10], x + dx, y + dy) - _at(maps[10], x - dx, y - dy)
+    return 1 + _soft(z, 1.0, 4.0) * (0.42 * _wrinkled(age) * lean + 0.05 * pores)
+
+
+@numba.njit(cache=True, fastmath=True)
 def _skin(out, x, y, z, inside, maps, scalars, colours):
     """Linear albedo of skin, brows, lips and everything painted on them. `inside`: cm inside the hair."""
     front = _soft(z, 1.0, 4.0)
@@ -93,16 +108,20 @@ def _skin(out, x, y, z, inside, maps, scalars, colours):
     if front > 0:
         freckle = scalars[1] * _clip(_at(maps[9], x, y), 0, 1) * front
         tired = (0.12 + 0.2 * scalars[12]) * _at(maps[7], x, y) * front
-        crease = 0.6 * _clip(scalars[12] - 0.35, 0, 1) * _at(maps[8], x, y) * front
-        out[0] *= (1 - 0.25 * freckle) * (1 - tired) * (1 - crease)
-        out[1] *= (1 - 0.45 * freckle) * (1 - tired * 1.15) * (1 - crease * 1.1)
-        out[2] *= (1 - 0.55 * freckle) * (1 - tired) * (1 - crease * 1.1)
+        crease = 0.5 * _wrinkled(scalars[12]) * _at(maps[8], x, y) * front
+        spot = 0.4 * _clip(2 * scalars[12] - 1, 0, 1) * _at(maps[11], x, y) * front
+        shadow = 0.5 * scalars[16] * _at(maps[12], x, y) * front
+        out[0] *= (1 - 0.25 * freckle) * (1 - tired) * (1 - crease) * (1 - 0.7 * spot) * (1 - 0.8 * shadow)
+        out[1] *= (1 - 0.45 * freckle) * (1 - tired * 1.15) * (1 - crease * 1.1) * (1 - spot) * (1 - shadow)
+        out[2] *= (
+            (1 - 0.55 * freckle) * (1 - tired) * (1 - crease * 1.1) * (1 - 1.1 * spot) * (1 - 0.75 * shadow)
+        )
         lips = _at(maps[0], x, y) * front
         for c in range(3):
             out[c] += (colours[1, c] * (0.92 + 0.08 * math.sin(9 * x)) - out[c]) * lips * 0.92
         # beard and moustache: hair colour by density with a grain
-        grain = 0.75 + 0.35 * math.sin(23.0 * x + 5 * math.sin(7.1 * y)) * math.sin(
-            19.0 * y + 3 * math.sin(9.0 * x)
+        grain = 0.86 + 0.14 * math.sin(27.0 * x + 2.5 * math.sin(2.1 * y + x)) * math.sin(
+            6.0 * y + 4 * math.sin(3.1 * x)
         )
         hairy = _clip(scalars[10] * _at(maps[5], x, y) * 1.25, 0, 1) * grain
         hairy = max(hairy, _clip(scalars[11] * _at(maps[6], x, y) * 1.2, 0, 1) * grain) * front
@@ -123,7 +142,7 @@ def _skin(out, x, y, z, inside, maps, scalars, colours):
         lash = _at(maps[3], x, y) * front
         for c in range(3):
             out[c] += (colours[2, c] - out[c]) * _clip(brow, 0, 1)
-            out[c] *= 1 - 0.72 * lash
+            out[c] *= 1 - (0.66 + 0.3 * scalars[16]) * lash
     # stubble of a shaved scalp and the soft hairline
     ragged = (
         0.10 * math.sin(4.3 * x + 1.0)
@@ -201,11 +220,12 @@ def shade(
             ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c_, 1]
             nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c_, 2]
             kind = material[t]
-            gloss, power, hair = 0.035, 14.0, 0.0
+            gloss, power, hair, relief = 0.035, 14.0, 0.0, 1.0
             if kind == SKIN:
                 deep = wa * inside[a] + wb * inside[b] + wc * inside[c_]
                 hair = _skin(albedo, x, y, z, deep, maps, scalars, colours)
                 gloss = 0.05 + 0.05 * _at(maps[0], x, y)
+                relief = _relief(x, y, z, key, maps, scalars[12])
                 for m in range(marks.shape[0]):
                     ex, ey, ez = (
                         marks[m, 3] - marks[m, 0],
@@ -223,8 +243,10 @@ def shade(
             elif kind == MOUTH:
                 albedo[0], albedo[1], albedo[2] = 0.16, 0.035, 0.035
             elif kind == TEETH:
-                albedo[0], albedo[1], albedo[2] = 0.66, 0.61, 0.53
-                gloss = 0.08
+                # little light reaches the teeth at the sides
+                light = 1 - 0.85 * _soft(abs(x), 0.9, 2.3)
+                albedo[0], albedo[1], albedo[2] = 0.66 * light, 0.60 * light, 0.53 * light
+                gloss = 0.08 * light
             elif kind == EYE:
                 _eye(albedo, x, y, eye[0], eye[1], colours)
                 gloss, power = 0.5, 90.0
@@ -254,7 +276,7 @@ def shade(
             for c in range(3):
                 e = wa * irradiance[a, c] + wb * irradiance[b, c] + wc * irradiance[c_, c]
                 open_ += e / 3
-                out[i, j, c] = albedo[c] * e
+                out[i, j, c] = albedo[c] * e * relief
             for c in range(3):
                 out[i, j, c] += shine * key_colour[c] * min(open_, 1.0)
             part[i, j] = HAIR if hair > 0.5 else kind

@@ -22,6 +22,8 @@ CHANNELS = (
     "wrinkle",
     "freckle",
     "mottle",
+    "age_spots",
+    "eye_shadow",
 )
 
 
@@ -108,13 +110,24 @@ def _maps(landmarks) -> np.ndarray:
 
     under_eye = np.exp(-((_polyline_distance(lower_lid + [0.1, -0.75], mirrored)[0] / 0.35) ** 2))
     fold = np.array([[1.55, 0.2], [2.5, -1.2], [3.1, -2.6], [3.2, -3.8]])
-    wrinkle = np.exp(-((_polyline_distance(fold, mirrored)[0] / 0.16) ** 2))
+    fold_distance, fold_along = _polyline_distance(fold, mirrored)
+    wrinkle = np.exp(-((fold_distance / 0.16) ** 2)) * _soft(1 - fold_along, 0, 0.4)
     for y in (7.4, 8.3, 9.2):
         wrinkle += 0.5 * np.exp(-(((gy - y - 0.25 * np.cos(gx * 0.8)) / 0.1) ** 2)) * _soft(4.2 - ax, 0, 1.5)
     for k in (-0.5, 0.0, 0.5):
         foot = np.array([[4.9, 3.3 + 0.5 * k], [6.1, 3.3 + 1.7 * k]])
         wrinkle += 0.6 * np.exp(-((_polyline_distance(foot, mirrored)[0] / 0.08) ** 2))
     wrinkle += 0.5 * np.exp(-(((ax - 0.55) / 0.1) ** 2)) * _soft(gy, 4.6, 5.2) * _soft(6.9 - gy, 0, 0.6)
+    for line, width, depth in (
+        (lower_lid + [0.15, -0.85], 0.11, 0.8),  # the lower edge of the bags under the eyes
+        (np.array([[2.9, -4.2], [3.3, -5.6], [3.2, -6.6]]), 0.18, 0.5),  # from the mouth's corners down
+        (np.array([[4.3, 0.6], [4.9, -1.4], [4.7, -3.2]]), 0.3, 0.22),  # the fold of the cheek
+        (np.array([[0.0, -6.35], [1.2, -6.2]]), 0.12, 0.5),  # above the chin
+    ):
+        distance, along = _polyline_distance(line, mirrored)
+        wrinkle += depth * np.exp(-((distance / width) ** 2)) * _soft(0.5 - np.abs(along - 0.5), 0, 0.25)
+    wrinkle = np.minimum(wrinkle, 1.0)
+    eye_shadow = np.exp(-((lid / 0.55) ** 2)) * _soft(gy - p[42:46, 1].mean(), -0.1, 0.3)
 
     spots = np.zeros((HEIGHT, WIDTH), np.float32)
     where = np.exp(-(((ax - 2.8) / 2.6) ** 2) - ((gy - 0.8) / 1.9) ** 2)
@@ -123,6 +136,11 @@ def _maps(landmarks) -> np.ndarray:
         if rng.random() < where[i, j] + 0.03:
             cv2.circle(spots, (int(j), int(i)), int(rng.integers(1, 3)), float(rng.uniform(0.4, 1)), -1)
     freckle = cv2.GaussianBlur(spots, (0, 0), 0.8)
+    age_spots = np.zeros((HEIGHT, WIDTH), np.float32)
+    for _ in range(60):
+        i, j = rng.integers(0, HEIGHT), rng.integers(0, WIDTH)
+        cv2.circle(age_spots, (int(j), int(i)), int(rng.integers(3, 7)), float(rng.uniform(0.4, 1)), -1)
+    age_spots = cv2.GaussianBlur(age_spots, (0, 0), 2.0)
     mottle = np.zeros((HEIGHT, WIDTH), np.float32)
     for sigma, gain in ((3, 0.5), (9, 1.0), (24, 1.3)):
         n = cv2.GaussianBlur(rng.standard_normal((HEIGHT, WIDTH)).astype(np.float32), (0, 0), sigma)
@@ -140,6 +158,8 @@ def _maps(landmarks) -> np.ndarray:
         wrinkle,
         freckle,
         mottle,
+        age_spots,
+        eye_shadow,
     ]
     return np.ascontiguousarray(np.stack(out).astype(np.float32))
 
