@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from my3dgen.cameras import camera as orbit_camera
 from my3dgen.models.identity import DIMENSIONS, INPUT, WINDOW, IdentityNetwork
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.dataset import random_camera
+from my3dgen.pretraining.shading import WALL
 
 STORED = 112  # pixels of a stored window; wider than the network's, for jitter
 MARGIN = 0.08  # how much wider on each side, in crop widths
@@ -59,25 +61,74 @@ def standard_window(
 
 
 def write_people(path: str, seed: int, count: int, photos: int = 6) -> None:
-    """Windows of `count` people in `photos` photos each: image [N, P, 112, 112, 3], background [N, P, 112, 112] bool."""
+    """Windows of `count` people in `photos` photos each, drawn on different occasions.
+
+    Who is trained on takes glasses off and on, and every fourth person shares skin, hair, brows, beard, age and glasses
+    with the one before, so that the shape of the face has to tell them apart. The last twelfth are for testing only:
+    nobody resembles anybody on purpose, glasses stay, and two pictures more of each test the encoder's judgement.
+
+    Holds image [N, P, 112, 112, 3] uint8 and wall [N, P, 112, 112] bool; for the last H people also alike
+    [H, 112, 112, 3] (somebody else with the hair, glasses, expression, clothes, light, background and camera of this
+    person's first photo) and glasses [H, 112, 112, 3] (this person once more, glasses put on or taken off).
+    """
     kit = facekit.load()
     rng = np.random.default_rng(seed)
     front = np.nonzero(
         (kit.mean[: kit.groups["face"][1], 2] > 6) & (np.abs(kit.mean[: kit.groups["face"][1], 1]) < 7)
     )[0]
-    images = np.empty((count, photos, STORED, STORED, 3), np.uint8)
-    walls = np.empty((count, photos, STORED, STORED), bool)
+    held = _held(count)
+    out = {
+        "image": np.empty((count, photos, STORED, STORED, 3), np.uint8),
+        "wall": np.empty((count, photos, STORED, STORED), bool),
+        "alike": np.empty((held, STORED, STORED, 3), np.uint8),
+        "glasses": np.empty((held, STORED, STORED, 3), np.uint8),
+    }
+
+    def picture(z, marks, camera):
+        person = people.with_marks(people.decode(people.normalise(z)), marks=marks)
+        view = render.draw(kit, person, render.build(kit, person), camera, 208, 1)
+        points = view.landmarks + rng.normal(0, 0.7, view.landmarks.shape)
+        wall = standard_window((view.part == WALL).astype(np.uint8), points) > 0
+        return standard_window(view.image, points), wall
+
+    before = None
     for i in range(count):
+        testing = i - (count - held)
         z = people.sample(rng)
+        if testing < 0 and i % 4 == 1:
+            for name in ("skin", "hair", "brows", "beard", "age", "glasses"):
+                z[people.SLICES[name]] = before[people.SLICES[name]]
+        before = z
         marks = people.random_marks(rng, kit.mean, front, int(rng.integers(0, 4)))
         for j in range(photos):
-            person = people.with_marks(people.decode(people.another_photo(z, rng)), marks=marks)
-            head = render.build(kit, person)
-            view = render.draw(kit, person, head, random_camera(rng, 1.1), 208, 1)
-            points = view.landmarks + rng.normal(0, 0.7, view.landmarks.shape)
-            images[i, j] = standard_window(view.image, points)
-            walls[i, j] = standard_window((view.part == 6).astype(np.uint8), points) > 0
-    np.savez(path, image=images, wall=walls)
+            photo = people.another_photo(z, rng)
+            if testing < 0 and rng.random() < 0.4:
+                photo[people.SLICES["glasses"]] = rng.standard_normal(people.LAYOUT["glasses"])
+            camera = _camera(rng) if testing >= 0 else random_camera(rng, 1.1)
+            out["image"][i, j], out["wall"][i, j] = picture(photo, marks, camera)
+            if testing >= 0 and j == 0:
+                other = photo.copy()
+                for name in ("shape", "skin", "lips", "brows", "eyes", "beard"):
+                    other[people.SLICES[name]] = rng.standard_normal(people.LAYOUT[name])
+                other_marks = people.random_marks(rng, kit.mean, front, int(rng.integers(0, 4)))
+                out["alike"][testing], _ = picture(other, other_marks, camera)
+                changed = people.another_photo(z, rng)
+                worn = people.decode(changed).glasses > 0
+                changed[people.SLICES["glasses"]][0] = -1.0 if worn else 2.0
+                out["glasses"][testing], _ = picture(changed, marks, _camera(rng))
+    np.savez(path, **out)
+
+
+def _held(count: int) -> int:
+    """How many of the people, the last ones, are never trained on."""
+    return max(count // 12, 2)
+
+
+def _camera(rng: np.random.Generator) -> np.ndarray:
+    """A camera within half a radian of the front, as the verification figures are measured."""
+    return np.asarray(
+        orbit_camera(rng.uniform(-0.5, 0.5), rng.normal(0, 0.12), rng.normal(0, 0.04)), np.float32
+    )
 
 
 def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -125,8 +176,7 @@ def train(o: IdentityOptions) -> dict[str, float]:
     rng = torch.Generator().manual_seed(o.seed)
     data = np.load(o.data)
     images, walls = torch.from_numpy(data["image"]), torch.from_numpy(data["wall"])
-    held = max(len(images) // 12, 2)
-    seen = len(images) - held
+    seen = len(images) - _held(len(images))
     network = IdentityNetwork(o.purpose)
     if o.start:
         network.load_state_dict(
@@ -162,31 +212,55 @@ def train(o: IdentityOptions) -> dict[str, float]:
             )
             total = 0.0
     network.eval()
-    figures = evaluate(network, images[seen:]) | {"steps": step}
+    figures = evaluate(network, images[seen:], *(torch.from_numpy(data[n]) for n in ("alike", "glasses"))) | {
+        "steps": step
+    }
     path = Path(o.out) / f"identity_{o.purpose}.safetensors"
     save_file({k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}, path)
     return figures
 
 
 @torch.no_grad()
-def evaluate(network: IdentityNetwork, images: torch.Tensor) -> dict[str, float]:
-    """Verification on photos [N, P, 112, 112, 3]: mean cosines and area under the ROC curve."""
+def evaluate(
+    network: IdentityNetwork, images: torch.Tensor, alike: torch.Tensor, glasses: torch.Tensor
+) -> dict[str, float]:
+    """Verification on people the encoder never saw, from what `write_people` kept for testing.
+
+    Args:
+        images: [N, P, 112, 112, 3] photos; alike, glasses: [N, 112, 112, 3], the pictures that mislead.
+
+    Returns:
+        mean cosine of the same person and of others; `auc`, how often the first exceeds the second; `alike`, mean cosine
+        with the look-alike of the same occasion, and `auc_alike` against it; `glasses`, mean cosine over a change of glasses.
+    """
+
+    def embed(pictures):
+        core = round(STORED * MARGIN / (WINDOW[2] + 2 * MARGIN))
+        x = pictures.permute(0, 3, 1, 2).float()[..., core : STORED - core, core : STORED - core] / 127.5 - 1
+        x = F.interpolate(x, size=(INPUT, INPUT), mode="bilinear", antialias=True)
+        return torch.cat([network(part) for part in x.split(128)])
+
     n, p = images.shape[:2]
-    core = round(STORED * MARGIN / (WINDOW[2] + 2 * MARGIN))
-    x = (
-        images.flatten(0, 1).permute(0, 3, 1, 2).float()[..., core : STORED - core, core : STORED - core]
-        / 127.5
-        - 1
-    )
-    x = F.interpolate(x, size=(INPUT, INPUT), mode="bilinear", antialias=True)
-    e = torch.cat([network(part) for part in x.split(128)])
+    e, e_alike, e_glasses = embed(images.flatten(0, 1)), embed(alike), embed(glasses)
     cosine = e @ e.T
     who = torch.arange(n).repeat_interleave(p)
-    same = (who[:, None] == who[None]) & ~torch.eye(n * p, dtype=torch.bool)
-    other = who[:, None] != who[None]
-    a, b = cosine[same], cosine[other].sort().values
-    auc = (torch.searchsorted(b, a).float() / len(b)).mean()
-    return {"auc": float(auc), "same": float(a.mean()), "other": float(b.mean()), "people": n}
+    same = cosine[(who[:, None] == who[None]) & ~torch.eye(n * p, dtype=torch.bool)]
+    other = cosine[who[:, None] != who[None]]
+    hard = (e[::p] * e_alike).sum(1)
+    changed = (e.unflatten(0, (n, p)) * e_glasses[:, None]).sum(-1)
+
+    def above(a, b):
+        return float((torch.searchsorted(b.sort().values, a).float() / len(b)).mean())
+
+    return {
+        "auc": above(same, other),
+        "same": float(same.mean()),
+        "other": float(other.mean()),
+        "alike": float(hard.mean()),
+        "auc_alike": above(same, hard),
+        "glasses": float(changed.mean()),
+        "people": n,
+    }
 
 
 def with_purpose(options: IdentityOptions, purpose: str) -> IdentityOptions:
