@@ -64,7 +64,12 @@ def main(argv=None) -> int:
     )
     command("examples", "draw the example people", out="examples")
     command("adapters", "personalize the current prior to the example people", out="examples", names="")
-    command("quality", "contact sheets and figures of the current prior", out="assets", people=40)
+    command("quality", "contact sheets and figures of the current prior", out="assets", people=40, views=500)
+    command(
+        "encoder-start",
+        "50 steps of projection from the encoder beside 500 from w_avg",
+        photos="examples/ada/photo_01.jpg examples/chidi/photo_02.jpg",
+    )
     args = parser.parse_args(argv)
     try:
         result = RUN[args.command](args)
@@ -175,12 +180,20 @@ def _adapters(args):
 
 
 def _quality(args):
-    from my3dgen.pretraining.quality import against_truth, contact_sheets, fronts_come_back
+    from my3dgen.pretraining.quality import against_truth, contact_sheets, detection, fronts_come_back
     from my3dgen.priors import load_prior
 
     prior = load_prior("heads")
     figures = against_truth(prior, args.people) | fronts_come_back(prior, args.people)
+    figures |= detection(prior, args.views)
     return contact_sheets(prior, args.out) | figures
+
+
+def _encoder_start(args):
+    from my3dgen.pretraining.quality import encoder_start
+    from my3dgen.priors import load_prior
+
+    return encoder_start(load_prior("heads"), args.photos.split())
 
 
 RUN = {
@@ -198,6 +211,7 @@ RUN = {
     "examples": _examples,
     "adapters": _adapters,
     "quality": _quality,
+    "encoder-start": _encoder_start,
 }
 
 if __name__ == "__main__":

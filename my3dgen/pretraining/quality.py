@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,9 +14,12 @@ from skimage.metrics import structural_similarity
 
 from my3dgen.cameras import camera, look_at_sampler
 from my3dgen.evaluation.sheets import grid
+from my3dgen.faces import prepare
 from my3dgen.faces.align import place
 from my3dgen.faces.detect import detect, landmarks
 from my3dgen.personal.images import to_uint8
+from my3dgen.personal.objective import Objective, targets, usable
+from my3dgen.personal.project import ProjectOptions, project
 from my3dgen.pretraining import facekit, people, render
 
 FIRST_SEED = 1_000_000  # far from the shards' seeds
@@ -69,6 +74,51 @@ def against_truth(prior, count: int = 40) -> dict[str, float]:
         "detected": found / count,
         "detected_true": found_true / count,
         "people": count,
+    }
+
+
+@torch.no_grad()
+def detection(prior, views: int = 500) -> dict[str, float]:
+    """In how many views (a new person each, yaw +-0.35, pitch +-0.25) dlib's detector finds exactly one face, renders and truth."""
+    kit, detector = facekit.load(), dlib.get_frontal_face_detector()
+    found, found_true = 0, 0
+    for i in range(views):
+        rng = np.random.default_rng(FIRST_SEED + 10_000 + i)
+        z = people.sample(rng)
+        c = look_at_sampler(rng.uniform(-0.35, 0.35), rng.uniform(-0.25, 0.25))
+        person = people.decode(z)
+        truth = render.draw(kit, person, render.build(kit, person), c.numpy(), 256, 1).image
+        image = to_uint8(prior.render(prior.generator.mapping(torch.from_numpy(z)[None], None)[0], c))
+        found += len(detector(image, 0)) == 1
+        found_true += len(detector(truth, 0)) == 1
+    return {"views_detected": found / views, "views_detected_true": found_true / views, "views": views}
+
+
+def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500) -> dict[str, float]:
+    """Final loss of `short` steps from the encoder beside `long` steps from w_avg: same photos, same loss, same rates.
+
+    Args:
+        photos: files; refused ones are left out.
+    """
+    faces = usable([face for face in prepare(photos) if not face.refused])
+    o = replace(ProjectOptions.for_prior(prior), coarse_steps=0)
+    what, objective = targets(prior, faces, o.background), Objective(prior)
+
+    def loss(options: ProjectOptions) -> float:
+        anchors = project(prior, faces, options=options)
+        total = 0.0
+        with torch.no_grad():
+            for i in range(len(faces)):
+                out = prior.generator.synthesis(anchors.ws[i : i + 1], anchors.cameras[i : i + 1])
+                row = what.rows([i])
+                total += float(objective.high(out["image"], row) + objective.low(out["image_raw"], row))
+        return round(total / len(faces), 4)
+
+    return {
+        f"encoder_{short}": loss(replace(o, steps=short)),
+        f"w_avg_{long}": loss(replace(o, steps=long, use_encoder=False)),
+        f"w_avg_{short}": loss(replace(o, steps=short, use_encoder=False)),
+        "photos": len(faces),
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from my3dgen.models.perceptual import POOL, WIDTHS, Trunk
@@ -28,6 +28,7 @@ class TrunkOptions:
     batch: int = 24
     pixels: int = 96  # side of the pictures in training
     lr: float = 1.5e-3
+    start: str = ""  # weights to go on from
     seed: int = 0
 
 
@@ -56,6 +57,8 @@ def train(o: TrunkOptions) -> dict[str, float]:
     rng = np.random.default_rng(o.seed)
     shards = Shards(o.data)
     trunk = Trunk()
+    if o.start:
+        trunk.load_state_dict({k: v.float() for k, v in load_file(o.start).items()})
     read = nn.Linear(WIDTHS[-1] * POOL * POOL, Z_DIM + 12)  # z and the camera's orientation and place
     parts = nn.Conv2d(sum(WIDTHS[1:4]), 8, 1)
     everything = [*trunk.parameters(), *read.parameters(), *parts.parameters()]
