@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from my3dgen.pretraining import examples, hair, light, people, raster, skinmaps
+from my3dgen.pretraining import examples, hair, light, people, people_data, raster, render, shading, skinmaps
 
 
 def test_the_z_buffer_keeps_the_nearest_triangle():
@@ -87,3 +88,34 @@ def test_example_people_are_not_training_people():
         z = examples.identity(who)
         assert np.abs(drawn - z).max(1).min() > 0.5
         assert len(who.marks) >= 2
+
+
+def test_age_moves_flesh_down_and_youth_moves_nothing():
+    points = np.array([[4.3, -5.4, 8.0], [-4.3, -5.4, 8.0], [0.0, 8.0, 10.0]], np.float32)
+    assert not render.sag(points, 0.1).any()
+    moved = render.sag(points, 1.0)
+    assert moved[0, 1] < -0.3 and moved[0, 0] > 0 > moved[1, 0]
+    assert np.abs(moved[2]).max() < 0.01  # the forehead stays
+
+
+def test_training_looks_at_eyes_more_often_than_they_are_large():
+    size, eyes = 64, (slice(28, 32), slice(20, 28))
+    part = torch.full((1, size, size), shading.WALL, dtype=torch.uint8)
+    part[0, 10:54, 10:54] = shading.SKIN
+    part[0, eyes[0], eyes[1]] = shading.EYE
+    landmarks = torch.full((1, 68, 2), 50.0)
+    batch = people_data.Batch(
+        torch.zeros(1, 4),
+        torch.zeros(1, 25),
+        torch.zeros(1, 3, size, size),
+        torch.ones(1, size, size),
+        part,
+        landmarks,
+    )
+    chosen = people_data.pick_pixels(batch, np.random.default_rng(0), 3000)[0]
+    assert chosen.min() >= 0 and chosen.max() < size * size
+    share = (part.flatten()[chosen] == shading.EYE).float().mean()
+    area = float((part == shading.EYE).float().mean())
+    assert share > 4 * area
+    weights = people_data.attention(batch)
+    assert weights[0, 0, 30, 24] > weights[0, 0, 15, 15] > weights[0, 0, 0, 0] == 1

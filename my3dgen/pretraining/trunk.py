@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from my3dgen.models.attributes import NAMES
 from my3dgen.models.perceptual import POOL, WIDTHS, Trunk
+from my3dgen.pretraining.attributes import labels
 from my3dgen.pretraining.people import Z_DIM
 from my3dgen.pretraining.people_data import Shards
 
@@ -60,10 +62,11 @@ def train(o: TrunkOptions) -> dict[str, float]:
     if o.start:
         trunk.load_state_dict({k: v.float() for k, v in load_file(o.start).items()})
     read = nn.Linear(WIDTHS[-1] * POOL * POOL, Z_DIM + 12)  # z and the camera's orientation and place
+    judge = nn.Linear(WIDTHS[-1] * POOL * POOL, len(NAMES))  # what the attribute scorer will read
     parts = nn.Conv2d(sum(WIDTHS[1:4]), 8, 1)
-    everything = [*trunk.parameters(), *read.parameters(), *parts.parameters()]
+    everything = [p for part in (trunk, read, judge, parts) for p in part.parameters()]
     optimiser = torch.optim.AdamW(everything, lr=o.lr, weight_decay=0.01)
-    start, step, totals = time.monotonic(), 0, {}
+    start, step, totals, last = time.monotonic(), 0, {}, {}
     while (spent := (time.monotonic() - start) / 60) < o.minutes:
         for group in optimiser.param_groups:
             group["lr"] = (
@@ -82,7 +85,11 @@ def train(o: TrunkOptions) -> dict[str, float]:
         stack = torch.cat(
             [F.interpolate(f, size=features[1].shape[-2:], mode="bilinear") for f in features[1:4]], 1
         )
+        known = torch.tensor(
+            [labels(z, c) for z, c in zip(batch.z.numpy(), batch.camera.numpy(), strict=True)]
+        )
         losses = {
+            "attributes": 4 * F.mse_loss(judge(pooled), known),  # they run from 0 to 1: a small spread
             "z": F.mse_loss(read(pooled), truth),
             "parts": 0.5 * F.cross_entropy(parts(stack), part[:, ::2, ::2]),
         }
