@@ -28,13 +28,14 @@ ProgressCallback = Callable[[Progress], bool | None]
 class Ticker:
     """Counts the steps of one stage and passes them to a callback (which may be None)."""
 
-    def __init__(self, stage: str, steps: int, callback: ProgressCallback | None):
+    def __init__(self, stage: str, steps: int, callback: ProgressCallback | None, done: int = 0):
         self.stage, self.steps, self.callback = stage, steps, callback
+        self.done = done  # steps that were taken before, in some other call
         self.start = time.monotonic()
 
     def tick(self, step: int, loss: float | None = None, preview: np.ndarray | None = None) -> bool:
         """Report that `step` (1-based) is done. Returns False where the caller asked to stop."""
         if self.callback is None:
             return True
-        left = (time.monotonic() - self.start) / step * (self.steps - step)
+        left = (time.monotonic() - self.start) / (step - self.done) * (self.steps - step)
         return self.callback(Progress(self.stage, step, self.steps, left, loss, preview)) is not False

@@ -54,6 +54,7 @@ class Anchors:
 class Adapter:
     anchors: Anchors
     prior_name: str = "heads"
+    prior_sha256: str = "of a fake"
     rank: int = 1
     trainable_parameters: int = 12345
 
@@ -69,6 +70,7 @@ class Adapter:
 class Prior:
     name: str
     adapter: Adapter | None = None
+    sha256: str = "of a fake"
 
     def personalized(self, adapter):
         return Prior(self.name, adapter)
@@ -110,7 +112,7 @@ def load_prior(name=None, device=None):
     return Prior(name or "heads")
 
 
-def prepare(photos, progress=None):
+def prepare(photos, progress=None, kind="person"):
     ticker = Ticker("prepare", len(photos), progress)
     faces = []
     for step, photo in enumerate(photos, 1):
@@ -168,7 +170,7 @@ def personalize(prior, faces, anchors, rank=1, progress=None, options=None):
         preview = faces[0].image[::4, ::4] if step % 5 == 0 else None
         if not ticker.tick(step, loss=0.5 / step**0.5, preview=preview):
             break
-    return Adapter(anchors, prior.name, rank)
+    return Adapter(anchors, prior.name, rank=rank)
 
 
 def load_adapter(path):
@@ -186,7 +188,7 @@ def load_adapter(path):
         )
     count = len(tensors["ws"])
     return Adapter(
-        Anchors(tensors["ws"], tensors["cameras"], ("",) * count), meta["prior"], int(meta["rank"])
+        Anchors(tensors["ws"], tensors["cameras"], ("",) * count), meta["prior"], rank=int(meta["rank"])
     )
 
 

@@ -137,3 +137,27 @@ def test_what_cannot_be_taken_apart(tmp_path, capsys):
     assert main(["convert", str(plain), out, "--latents", str(tmp_path)]) == 2
     assert [file.name for file in tmp_path.iterdir()] == ["plain.pkl"]
     assert main(["convert", str(plain), out]) == 0
+
+
+def test_files_that_cannot_be_written_are_named_before_the_work(tmp_path, capsys, monkeypatch):
+    source = tmp_path / "snapshot.pkl"
+    source.write_bytes(b"never read")
+    monkeypatch.setattr("my3dgen.personal.convert.load_prior", lambda *_: pytest.fail("read too early"))
+    monkeypatch.setattr("my3dgen.priors.official.split", lambda *_: pytest.fail("read too early"))
+    good = tmp_path / "good.safetensors"
+    for target, words in (
+        (tmp_path, f"is a folder; give a file in it, such as {tmp_path / 'snapshot.safetensors'}"),
+        (
+            tmp_path / "base.pkl",
+            "is a .safetensors file; got 'base.pkl'. Give a name such as base.safetensors",
+        ),
+        (tmp_path / "base", "a name such as base.safetensors"),
+        (tmp_path / "nowhere" / "base.safetensors", "There is no folder"),
+    ):
+        for argv in ([target], [target, "--adapter", good], [good, "--adapter", target]):
+            assert main(["convert", *map(str, [source, *argv])]) == 2
+            (line,) = capsys.readouterr().err.strip().splitlines()
+            assert words in line
+    assert main(["convert", str(source), str(good), "--adapter", str(good)]) == 2
+    assert "a name of its own" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [source]

@@ -207,6 +207,7 @@ def test_the_catalogue_is_complete():
         assert file.sha256 is None or len(file.sha256) == 64
         for part in (file.licence, file.licence_page, file.citation, file.official_file):
             assert part and part in releases.terms(name)
+        assert file.purpose and all(need in releases.HELPERS for need in file.needs)
     assert releases.RELEASES["ffhq"].bytes == 377_644_956
     assert (
         releases.RELEASES["ffhq"]
@@ -217,6 +218,22 @@ def test_the_catalogue_is_complete():
     assert all(file.certain and file.sha256 for file in releases.HELPERS.values())
     with pytest.raises(My3DGenError, match="ffhq, cats, landmarks, arcface"):
         releases.release("nobody")
+
+
+def test_the_page_says_what_using_other_peoples_weights_means():
+    """From the catalogue, so that nothing can be added there and left out here."""
+    from my3dgen.studio import compute, tab_about
+
+    table = tab_about.licences()
+    for name, file in (releases.RELEASES | releases.HELPERS).items():
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| [{name}]")]
+        for part in (file.page, file.purpose, file.licence, file.licence_page, file.citation):
+            assert part in row
+        assert row.count("|") == 5  # nothing in it breaks the table
+    assert tab_about._licences().endswith(table)
+    for name in releases.RELEASES:
+        assert compute.terms(name) == releases.terms(name) and "non-commercial" in compute.terms(name)
+    assert compute.terms("heads") == compute.terms("own") == ""
 
 
 @pytest.fixture

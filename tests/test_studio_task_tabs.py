@@ -57,6 +57,12 @@ def test_one_photo_goes_through_every_task(visit, width: str):
     assert picture.get_attribute("src") != before
     page.locator("#edit-attribute").get_by_text("Age").click()
     expect(page.locator("#edit-shots")).to_contain_text("Personalized, age +1.1")
+    # The curve was of smile, and the faces are of this photo.
+    expect(page.locator("#edit-plot")).to_contain_text("press Rebuild and edit again")
+    expect(page.locator("#edit-plot path")).to_have_count(0)
+    page.locator("#edit-photo-held-out").get_by_role("button", name="Held-out photo 3").click()
+    expect(page.locator("#edit-figures")).to_contain_text("Another photo was chosen")
+    expect(page.locator("#edit-shots img")).to_have_count(0)
     assert page.evaluate(NO_SIDEWAYS)
 
     v.tab("Compare")
@@ -114,6 +120,10 @@ def test_a_painted_mask_is_what_is_painted_anew(visit, tmp_path):
     expect(page.locator("#inpainting-mask .m3-ready")).to_be_attached()
     page.locator("#inpainting-region").get_by_text("Mouth").click()
     page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#inpainting-region input:checked")).to_have_count(0)
+    page.locator("#inpainting-start").click()
+    expect(page.get_by_text("Nothing is marked")).to_be_visible()
+    expect(page.locator("#inpainting-start")).to_be_enabled()
     canvas = page.locator("#inpainting-mask canvas")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -156,11 +166,16 @@ def test_stop_keeps_what_there_is_and_delete_empties_every_tab(visit):
     page.locator("#inversion-photo-held-out").get_by_role("button", name="Held-out photo 1").click()
     page.get_by_role("button", name="Options").locator("visible=true").click()
     steps = page.get_by_label("number input for Projection steps")
-    steps.fill("900")
+    steps.fill("400")
     steps.blur()
-    expect(page.get_by_label("range slider for Projection steps")).to_have_value("900")  # taken over
+    expect(page.get_by_label("range slider for Projection steps")).to_have_value("400")  # taken over
     page.locator("#inversion-start").click()
-    expect(page.locator("#inversion-panel")).to_contain_text("of 900")
+    expect(page.locator("#inversion-panel")).to_contain_text("Pretrained model")
+    page.locator("#inversion-stop").click()
+    expect(page.locator("#inversion-panel")).to_contain_text("there is nothing to compare")
+    expect(page.locator("#inversion-shots img")).to_have_count(0)
+    page.locator("#inversion-start").click()
+    expect(page.locator("#inversion-panel")).to_contain_text("Personalized model")
     page.locator("#inversion-stop").click()
     expect(page.locator("#inversion-panel")).to_contain_text("Stopped early")
     expect(page.locator("#inversion-shots img")).to_have_count(3)

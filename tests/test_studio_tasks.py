@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import base64
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import fake_backend
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, Served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from my3dgen.errors import My3DGenError
-from my3dgen.studio import figures, painter, task_photo
+from my3dgen.faces import prepare
+from my3dgen.faces.regions import painted_mask
+from my3dgen.studio import (
+    compute,
+    figures,
+    painter,
+    tab_edit,
+    tab_interpolation,
+    tab_new_looks,
+    task_photo,
+    tasks,
+)
 from my3dgen.studio.pictures import contact_sheet
-from my3dgen.studio.session import Registry
+from my3dgen.studio.session import Model, Registry
 from my3dgen.studio.tab_upscale import AUTOMATIC, DEMONSTRATION, size_for
 
 RED, BLUE = (200, 60, 60), (60, 60, 200)
+# Three anchors on a line: the last is nearest to the second.
+ANCHORS = fake_backend.Anchors(
+    torch.tensor([0.0, 2.0, 3.0])[:, None, None].expand(3, 2, 8), torch.zeros(3, 25), ()
+)
+MODEL = Model("m", "a model", "k", fake_backend.Adapter(ANCHORS), "heads", "", (), {})
 # Every task with its values before the adapter (PHOTO stands for a photo) and what its report must hold.
 TASKS = {
     "/invert": (("PHOTO", 0, 0), {"perceptual"}),
@@ -194,7 +213,7 @@ def test_a_painted_mask_comes_back_as_it_was_left():
     value = painter.canvas(np.zeros((512, 512, 3), np.uint8), mask)
     assert (painter.painted(value) == mask).all()
     assert painter.painted(None) is None
-    assert painter.painted(painter.canvas(np.zeros((512, 512, 3), np.uint8), ~mask & mask)) is None
+    assert not painter.painted(painter.canvas(np.zeros((512, 512, 3), np.uint8), ~mask & mask)).any()
 
 
 @pytest.mark.parametrize(
@@ -244,3 +263,91 @@ def test_pictures_of_figures_say_their_values():
     sheet = contact_sheet([("One", [([square], ""), ([square] * 4, "a"), ([], "b")])], ["A", "B", "C"])
     assert sheet.dtype == np.uint8
     assert sheet.shape[1] > 900
+
+
+def test_a_mask_of_a_photo_as_large_as_the_crop_is_the_photos(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """As on the command line: only a photo of another size can have a mask of the crop's size."""
+    face = prepare([str(ROOT / "examples" / "ada" / "photo_09.jpg")])[0]
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(task_photo, "face", lambda session, photo: face)
+    sent = []
+
+    def compare(task, prior, adapter, photo, references, options, stop_file):
+        sent.append(options["mask"])
+        raise My3DGenError("that is all that is asked")
+        yield
+
+    monkeypatch.setattr(compute, "compare", compare)
+    white = np.zeros((512, 512), np.uint8)
+    white[200:300, 200:300] = 255
+    Image.fromarray(white).save(tmp_path / "mask.png")
+    for side in (512, 400):
+        photo = str(tmp_path / f"{side}.png")
+        Image.new("RGB", (side, side)).save(photo)
+        with pytest.raises(My3DGenError, match="that is all"):
+            list(tasks.inpaint(Registry().get("a"), MODEL, photo, str(tmp_path / "mask.png"), "centre", 0))
+    assert (sent[0] == painted_mask(white, face, (512, 512))).all()
+    assert (sent[1] == (white > 0)).all()
+    assert (sent[0] != sent[1]).any()
+
+
+@pytest.mark.parametrize(("first", "last", "ends"), [(3, 0, (2, 0)), (0, 3, (0, 2)), (0, 0, (None, None))])
+def test_an_end_left_open_is_the_one_that_differs_most(monkeypatch: pytest.MonkeyPatch, first, last, ends):
+    asked = []
+    monkeypatch.setattr(
+        tasks, "interpolate", lambda session, model, *values: asked.append(values) or iter(())
+    )
+    list(tab_interpolation._run(None, MODEL, tab_interpolation.OWN, first, last, None, None, 8))
+    assert asked == [(*ends, 8)]
+
+
+def test_bars_of_a_figure_without_a_largest_value_leave_room():
+    assert figures.scale([2.23, 1.9]) == 3.0
+    assert figures.scale([0.1]) == figures.scale([]) == 0.25
+    assert figures.scale([7.5]) == 9.0
+    bars = tab_new_looks._bars(
+        {"pretrained": 0.4, "personalized": 0.6}, {"pretrained": 1.5, "personalized": 2.23}
+    )
+    assert "A full bar is 3." in bars
+    assert "width:50.0%" in bars
+    assert "<b>2.23</b>" in bars
+    assert "width:100" not in bars
+
+
+def test_a_fit_is_moved_only_for_the_model_and_the_photo_it_is_of(tmp_path: Path):
+    session = Registry().get("a")
+    session.models, session.current = {"m": MODEL, "n": replace(MODEL, id="n")}, "m"
+    paths = [str(tmp_path / f"{colour}.png") for colour in ("red", "blue")]
+    for path in paths:
+        Image.new("RGB", (8, 8), Path(path).stem).save(path)
+    editing = tab_edit.Editing(MODEL, edited_outcome(), task_photo.digest(session, paths[0]))
+    assert editing.stale(session, paths[0]) == editing.stale(session) == ""
+    assert editing.stale(session, paths[1]) == tab_edit.OTHER_PHOTO
+    session.current = "n"
+    assert editing.stale(session, paths[0]) == tab_edit.OTHER_MODEL
+
+
+def test_the_curve_is_shown_for_what_it_was_measured_with_only():
+    outcome = edited_outcome()
+    pictures = {side: result.images["image"] for side, result in outcome.sides.items()}
+    measured = tab_edit._shown(outcome, pictures, "smile", 1.0, "project")
+    assert "m3-plot" in measured.more[0]
+    assert "0.60" in measured.figures
+    for attribute, policy, said in (("smile", "stop", "Stop there"), ("age", "project", "Age")):
+        shown = tab_edit._shown(outcome, pictures, attribute, 1.0, policy)
+        assert "m3-plot" not in shown.more[0]
+        assert said in shown.more[0]
+        assert "press Rebuild and edit again" in shown.figures
+        assert shown.more[1] == ""
+
+
+def edited_outcome() -> tasks.Outcome:
+    models = fake_backend.Prior("heads"), fake_backend.Prior("heads", MODEL.adapter)
+    sides = [
+        fake_backend.edit(model, np.array(RED), score)
+        for model, score in zip(models, (0.5, 0.7), strict=True)
+    ]
+    photo = np.zeros((64, 64, 3), np.uint8)
+    return tasks.Outcome("edit", fake_backend.Comparison(photo, *sides), {}, False)

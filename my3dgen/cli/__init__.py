@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("prepare", making.prepare, "photos -> crops with cameras")
     sub.add_argument("photos", nargs="+", metavar="PHOTO")
     sub.add_argument("--out", required=True, help="folder for the crops")
+    sub.add_argument("--prior", help="the prior they are for: cats gets cats' crops (default: MY3DGEN_PRIOR)")
+    sub.add_argument(
+        "--kind", choices=("person", "cat"), help="what the photos show (default: as the prior knows)"
+    )
 
     sub = command("project", making.project, "crops -> latents, written beside them")
     sub.add_argument("folder", metavar="DIR")
@@ -159,7 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     with_task(sub)
 
     sub = command("download", making.download, "other people's weights, for later use without a network")
-    sub.add_argument("name", metavar="NAME", help="ffhq, cats, or a helper network: arcface, landmarks")
+    sub.add_argument(
+        "name", metavar="NAME", help="ffhq, cats, or a helper network: arcface, landmarks, dists"
+    )
 
     sub = command("convert", making.convert, "an official .pkl -> our .safetensors")
     sub.add_argument("source", metavar="IN.pkl")
@@ -187,6 +193,15 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("bench", measuring.bench, "milliseconds of each part of the generator")
     sub.add_argument("--random-weights", action="store_true", help="sizes of the named prior, random weights")
     sub.add_argument("--repeat", type=int, default=5)
+    sub.add_argument(
+        "--personalize", action="store_true", help="instead: seconds and memory of projecting and tuning"
+    )
+    sub.add_argument("--photos", type=int, default=10, help="so many photos to personalize")
+    sub.add_argument(
+        "--steps",
+        type=int,
+        help="of either stage (default: all on a GPU, one on a CPU); fewer are extrapolated",
+    )
     with_prior(sub)
     return parser
 

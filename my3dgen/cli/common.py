@@ -17,7 +17,17 @@ def load(args):
     """The prior that the arguments name, or the default one."""
     from my3dgen.priors import load_prior
 
-    return load_prior(args.prior, device=args.device, progress=progress)
+    prior = load_prior(args.prior, device=args.device, progress=progress)
+    say_kind(prior.kind)
+    return prior
+
+
+def say_kind(kind: str) -> None:
+    """One line on stderr about how photos are taken, where that is not as usual."""
+    if kind == "cat":
+        from my3dgen.faces.cats import NOTE
+
+        print(f"my3dgen: {NOTE}", file=sys.stderr)
 
 
 def models(args):

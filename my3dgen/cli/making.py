@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from my3dgen.cli.common import at_least, load, progress
+from my3dgen.cli.common import at_least, load, progress, say_kind
 from my3dgen.errors import My3DGenError
 
 
@@ -17,8 +17,11 @@ def prepare(args):
     """Photos -> crops with cameras, as a data-set folder."""
     from my3dgen.faces import prepare
     from my3dgen.personal.dataset import write_faces
+    from my3dgen.priors.releases import kind_of
 
-    faces = prepare(args.photos, progress)
+    kind = args.kind or kind_of(args.prior)
+    say_kind(kind)
+    faces = prepare(args.photos, progress, kind=kind)
     accepted = [f for f in faces if not f.refused]
     names = write_faces(args.out, accepted) if accepted else []
     rows = [
@@ -95,7 +98,10 @@ def download(args):
             "prior": catalogue.load_prior(args.name, "cpu", progress).name,
             "licence": catalogue.terms(args.name),
         }
-    return 0, {"file": str(catalogue.fetch(args.name, progress)), "licence": catalogue.terms(args.name)}
+    names = (args.name, *catalogue.release(args.name).needs)
+    files = [str(catalogue.fetch(name, progress)) for name in names]
+    said = {"file": files[0], "licence": " ".join(catalogue.terms(name) for name in names)}
+    return 0, said if len(files) == 1 else said | {"files": files}
 
 
 def convert(args):

@@ -6,10 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from my3dgen.cli.common import load, write
+from my3dgen import layout
+from my3dgen.cli.common import at_least, load, progress, write
 from my3dgen.errors import My3DGenError
-
-READY = "me.safetensors"  # the adapter in a person's folder that --ready takes
 
 
 def evaluate(args):
@@ -28,7 +27,7 @@ def evaluate(args):
     for folder in folders:
         person = read_person(folder)
         if args.ready:
-            adapter, seconds = load_adapter(Path(folder) / READY), None
+            adapter, seconds = load_adapter(Path(folder) / layout.ADAPTER), None
         else:
             adapter, seconds = fit_person(prior, person, rank=args.rank)
         row, pictures = held_out(prior, person, adapter, full=not args.no_full)
@@ -51,7 +50,27 @@ def evaluate(args):
 
 
 def bench(args):
-    """Milliseconds of each part of the generator."""
+    """Milliseconds of each part of the generator; with --personalize seconds and memory of a whole person."""
     from my3dgen.evaluation.bench import bench
 
+    if args.personalize:
+        from my3dgen.personal.timing import time_person
+
+        prior = _random_prior(args) if args.random_weights else load(args)
+        return 0, time_person(prior, args.photos, at_least(args.steps, 1, "--steps"), progress)
     return 0, bench(args.prior, args.device, args.random_weights, max(args.repeat, 1))
+
+
+def _random_prior(args):
+    """A prior of a published one's sizes with random weights."""
+    import torch
+
+    from my3dgen.models.eg3d.config import CATS, FFHQ, HEADS
+    from my3dgen.models.eg3d.generator import Generator
+    from my3dgen.priors import Prior
+
+    presets, name = {"heads": HEADS, "ffhq": FFHQ, "cats": CATS}, args.prior or "heads"
+    if name not in presets:
+        raise My3DGenError(f"--random-weights needs one of {', '.join(presets)}, got {name!r}")
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Prior(f"{name} (random weights)", "0" * 64, Generator(presets[name]).to(device))

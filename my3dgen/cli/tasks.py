@@ -111,14 +111,13 @@ def _anchor(prior, adapter, index: int):
 
 def _compare(args, task: str, photo=None, **options):
     """Run a task on both models, write its pictures and say what was measured."""
-    from my3dgen.evaluation.metrics import networks
     from my3dgen.tasks import compare
 
     start = time.monotonic()
     prior, _, me = models(args)
     done = compare(task, prior, me, photo, progress=progress, **options)
     shown = None if done.input is None else write(args.out, "input", {"image": done.input})["image"]
-    result = {"input": shown, "networks": networks()}
+    result = {"input": shown, "networks": done.pretrained.networks}
     for who in ("pretrained", "personalized"):
         side = getattr(done, who)
         if side is not None:

@@ -20,25 +20,36 @@ from my3dgen.faces.align import SIZE, Placement
 from my3dgen.faces.face import Face
 
 SMALLEST = 128  # pixels of the square; below, a picture of 512 would be mostly invented
+NOTE = (
+    "Cats: no face is looked for. The central square of each photo is taken as a cat seen from the front, and its camera "
+    "is refined in projection; crop photos so that the face fills the square, ears included."
+)
 
 
 def crop(face: Face, pixels: np.ndarray) -> Face:
     """The central square of a photo uint8 [H, W, 3] with a frontal camera; all of it counts."""
-    height, width = pixels.shape[:2]
-    side = min(height, width)
+    side = min(pixels.shape[:2])
     if side < SMALLEST:
         reason = f"The photo's shorter side has {side} pixels; at least {SMALLEST} are needed, better {SIZE}."
         return replace(face, refused=reason)
-    left, top = (width - side) // 2, (height - side) // 2
-    square = Image.fromarray(pixels[top : top + side, left : left + side])
+    square, (left, top) = central_square(pixels)
     scale = SIZE / side
     camera = cameras.camera(0.0, 0.0)
     marks = np.asarray(cameras.project_points(pose.model()[0], camera), np.float32) * SIZE
     return replace(
         face,
-        image=np.array(square.resize((SIZE, SIZE), Image.Resampling.LANCZOS)),
+        image=np.array(Image.fromarray(square).resize((SIZE, SIZE), Image.Resampling.LANCZOS)),
         valid=np.ones((SIZE, SIZE), bool),
         landmarks=marks,
         camera=camera.numpy(),
         placement=Placement(scale, (-left * scale, -top * scale)),
+        kind="cat",
     )
+
+
+def central_square(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """The largest square in the middle of a photo uint8 [H, W, 3], and where its left top corner (x, y) lies."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    return pixels[top : top + side, left : left + side], (left, top)

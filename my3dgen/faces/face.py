@@ -36,6 +36,7 @@ class Face:
     placement: Placement | None = (
         None  # where the crop lies in the photo; None where the photo is not at hand
     )
+    kind: str = "person"  # how it was prepared: as a "person" or a "cat"
 
     @property
     def usable(self) -> bool:

@@ -60,8 +60,7 @@ def prepare(
         reason = "Not looked at: preparing was stopped before this photo; prepare it again."
         faces.append(Face(read.source_name(photos[index], index), refused=reason))
     faces = _mark_copies(faces)
-    compare = options.compare_people and kind == "person"
-    return mark_strangers(faces, options.limits) if compare else faces
+    return mark_strangers(faces, options.limits) if options.compare_people else faces
 
 
 def _require_list(photos: Sequence[read.PhotoSource]) -> list[read.PhotoSource]:
@@ -139,9 +138,10 @@ def _mark_copies(faces: list[Face]) -> list[Face]:
 def mark_strangers(faces: list[Face], limits: quality.QualityLimits | None = None) -> list[Face]:
     """Warn where a photo seems to show someone else; a photo already warned about is left as it is.
 
-    `prepare` does this for the photos it gets; call it again where photos came in several batches.
+    `prepare` does this for the photos it gets; call it again where photos came in several batches. Nobody here
+    tells one cat from another.
     """
-    usable = [index for index, face in enumerate(faces) if face.refused is None]
+    usable = [i for i, face in enumerate(faces) if face.refused is None and face.kind == "person"]
     if len(usable) < 3:
         return faces
     embeddings = _embed([faces[index] for index in usable])

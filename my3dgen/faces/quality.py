@@ -233,8 +233,9 @@ def set_warnings(faces: Sequence[Face], limits: QualityLimits | None = None) -> 
             f"{count} {photos} usable; more than {limits.many_photos} take longer and gain little, so keep "
             "the best."
         )
-    yaws = [cameras.angles(face.camera)[0] for face in usable if face.camera is not None]
-    if count >= limits.few_photos and np.ptp(yaws) < 0.15:
+    # of cats nobody knows the side they show
+    yaws = [cameras.angles(f.camera)[0] for f in usable if f.camera is not None and f.kind == "person"]
+    if len(yaws) >= limits.few_photos and np.ptp(yaws) < 0.15:
         sentences.append(
             f"All photos show the same side of the face (within {np.degrees(np.ptp(yaws)):.0f} degrees); "
             "add some with the head turned 15 to 30 degrees either way."

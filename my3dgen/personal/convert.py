@@ -24,7 +24,9 @@ def convert(source: str | Path, target: str | Path) -> Prior:
     """Any prior as one file of ours with the same pictures; it goes by the hash of the file it came from.
 
     A snapshot of My3DGen's stays the personalized prior that it is; `take_apart` gives base and adapter.
+    Raises `My3DGenError` where the source is no prior, or the target no .safetensors file that can be written.
     """
+    _require_targets(source, target)
     prior = load_prior(source, "cpu")
     files.save_prior(target, prior.generator, prior.name, source_sha256=prior.sha256)
     return prior
@@ -43,8 +45,10 @@ def take_apart(
         needs no file but the adapter. None: it is made for the base in `target`.
     latents: the training folder (images, `*_latent.npy`, dataset.json), whose latents become the anchors. The
         snapshot holds none: without the folder the mean face from the front is the only one.
-    Raises `My3DGenError` where there is nothing to take apart, or where `prior` is another network.
+    Raises `My3DGenError` where there is nothing to take apart, where `prior` is another network, or where a file
+        to write is none.
     """
+    _require_targets(source, target, adapter)
     parts = official.split(Path(source))
     base = parts.base
     anchors = None
@@ -68,6 +72,27 @@ def take_apart(
     )
     made.save(adapter)
     return made
+
+
+def _require_targets(source: str | Path, *targets: str | Path) -> None:
+    """Said before the work: what is written are .safetensors files, each one of its own, in folders that exist."""
+    for path in map(Path, targets):
+        if path.is_dir():
+            raise My3DGenError(
+                f"{path} is a folder; give a file in it, such as {path / (Path(source).stem + '.safetensors')}."
+            )
+        if path.suffix.lower() != ".safetensors":
+            raise My3DGenError(
+                f"What is written is a .safetensors file; got {path.name[:200]!r}. Give a name such as "
+                f"{(path.stem or 'prior')[:100]}.safetensors."
+            )
+        if not path.parent.is_dir():
+            raise My3DGenError(
+                f"There is no folder {path.parent} to write {path.name[:200]} to; make it first."
+            )
+    places = [Path(path).resolve() for path in (source, *targets)]
+    if len(set(places)) < len(places):
+        raise My3DGenError("Two of the files are the same; give every file a name of its own.")
 
 
 def _mean_face(base: Generator) -> Anchors:

@@ -108,6 +108,11 @@ def directions(
         if name not in KEPT:
             raise My3DGenError(f"no attribute {name!r} to edit; the attributes are {', '.join(NAMES)}")
     base = prior.base or prior
+    if base.kind != "person":
+        raise My3DGenError(
+            f"{', '.join(NAMES)} are attributes of people's faces; the prior {base.name!r} knows no people, so nothing "
+            "of them can be edited."
+        )
     if options:
         found = find(base, options, progress)
         return {name: found[name] for name in names}

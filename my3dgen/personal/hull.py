@@ -25,7 +25,8 @@ from my3dgen.personal.images import from_uint8, to_uint8
 from my3dgen.personal.objective import Objective, Targets, head_region
 from my3dgen.personal.pose import corrected
 from my3dgen.personal.project import ProjectOptions
-from my3dgen.progress import ProgressCallback, Ticker
+from my3dgen.personal.slices import Descent, drive
+from my3dgen.progress import ProgressCallback
 
 STARTS = 12  # at most so many anchors are tried as the start of a fit
 
@@ -151,14 +152,7 @@ def fit(
     total = full if steps is None else max(int(steps), 0)
     o = replace(o, steps=total, coarse_steps=round(o.coarse_steps * total / max(full, 1)))
     search = _Search(prior, face, degradation or Identity(), anchors, o)
-    ticker = Ticker("fit", total, progress)
-    loss = float("nan")
-    for step in range(total):
-        loss = search.step(step)
-        show = progress is not None and (step % 10 == 0 or step + 1 == total)
-        if not ticker.tick(step + 1, loss, search.preview() if show else None):
-            break
-    return search.result(loss)
+    return search.result(drive(search, "fit", total, progress))
 
 
 class _Comparison:
@@ -192,7 +186,7 @@ class _Comparison:
         return self._targets[size]
 
 
-class _Search:
+class _Search(Descent):
     """The variables of one fit and how they move."""
 
     def __init__(self, prior, face: Face, degradation: Degradation, anchors: Anchors | None, o: HullOptions):
@@ -219,6 +213,10 @@ class _Search:
                 f"[N, {self.prior.num_ws}, {self.prior.config.w_dim}]; project with this prior."
             )
         return Hull(anchors, self.o.beta, self.o.sharpness, self.prior.device)
+
+    def variables(self) -> dict[str, Tensor]:
+        found = {"shared": self.shared, "orbit": self.orbit, "aim": self.aim}
+        return found if self.deltas is None else found | {"deltas": self.deltas}
 
     # ---- where to start
 

@@ -15,7 +15,8 @@ from my3dgen.personal.encode import encode
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, Targets, targets, usable
 from my3dgen.personal.pose import corrected
-from my3dgen.progress import ProgressCallback, Ticker
+from my3dgen.personal.slices import Descent, drive
+from my3dgen.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class ProjectOptions:
                 prior_weight=0.002,
                 micro_batch=1,
             )
-        return ProjectOptions()
+        # each photo has its own loss, so the number rendered at once only costs memory
+        return ProjectOptions(micro_batch=1 if prior.device.type == "cpu" else ProjectOptions.micro_batch)
 
 
 def project(
@@ -84,17 +86,12 @@ def project(
         )
     faces = usable(faces)
     fit = _Fit(prior, targets(prior, faces, o.background), o)
-    ticker = Ticker("project", o.steps, progress)
-    for step in range(o.steps):
-        loss = fit.step(step)
-        show = progress is not None and (step % 10 == 0 or step + 1 == o.steps)
-        if not ticker.tick(step + 1, loss, fit.preview() if show else None):
-            break
+    drive(fit, "project", o.steps, progress)
     ws, cameras = fit.result()
     return Anchors(ws.cpu(), cameras.cpu(), tuple(f.source for f in faces))
 
 
-class _Fit:
+class _Fit(Descent):
     """The variables of one projection and how they move."""
 
     def __init__(self, prior, t: Targets, o: ProjectOptions):
@@ -126,6 +123,9 @@ class _Fit:
                 drawn = torch.randn((n, *value.shape), generator=self.rng)
                 maps[name] = drawn.to(value.device).requires_grad_(True)
         return maps
+
+    def variables(self) -> dict[str, Tensor]:
+        return {"w": self.w, "orbit": self.orbit, "aim": self.aim} | self.noise
 
     def cameras(self, rows=slice(None)) -> Tensor:
         return corrected(self.t.cameras[rows], self.orbit[rows], self.aim[rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +20,9 @@ from my3dgen.personal.adapter import Adapter
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, Targets, targets, usable
+from my3dgen.personal.slices import Descent, drive
 from my3dgen.priors.prior import Prior
-from my3dgen.progress import ProgressCallback, Ticker
+from my3dgen.progress import ProgressCallback
 
 # the earlier release trains with StyleGAN2's lazy-regularisation correction, always (k = 4/5)
 LAZY = 4 / 5
@@ -33,6 +34,7 @@ class TuneOptions:
 
     steps: int = 1000  # optimisation steps
     batch: int = 4  # photos a step
+    micro_batch: int = 4  # of these rendered at once; fewer take less memory and give the same step
     lr: float = 0.0025  # Adam's base rate, before the lazy-regularisation correction
     decay: bool = False  # let the rate fall to a tenth (short runs); the release keeps it
     alpha: float = 1.0  # scale of the update is alpha / rank
@@ -52,7 +54,7 @@ class TuneOptions:
         """The release's settings, and a short, faster run for small priors."""
         if prior.config.output_resolution <= 256:
             return TuneOptions(steps=110, batch=2, lr=0.02, decay=True)
-        return TuneOptions()
+        return TuneOptions(micro_batch=1 if prior.device.type == "cpu" else TuneOptions.micro_batch)
 
 
 def personalize(
@@ -166,40 +168,71 @@ def _train(
     progress: ProgressCallback | None,
     stage: str,
 ) -> None:
-    """The loop: shuffled photos, MSE + perceptual at both resolutions, the symmetry step where asked."""
-    ws = ws.to(prior.device)
-    objective = Objective(prior, o.perceptual_weight, o.mse_weight)
-    parameters = list(lora.own_tensors(view).values())
-    optimiser = torch.optim.Adam(parameters, lr=o.lr * LAZY, betas=(0.0, 0.99**LAZY), eps=1e-8)
-    rng = np.random.default_rng(o.seed)
-    order: list[int] = []
-    ticker = Ticker(stage, o.steps, progress)
-    for step in range(o.steps):
+    """Train a view's own tensors, in place."""
+    drive(_Tuning(prior, view, t, ws.to(prior.device), o), stage, o.steps, progress)
+
+
+class _Tuning(Descent):
+    """Shuffled photos, MSE + perceptual at both resolutions, the symmetry step where asked."""
+
+    def __init__(self, prior: Prior, view: Generator, t: Targets, ws: Tensor, o: TuneOptions):
+        self.view, self.t, self.ws, self.o = view, t, ws, o
+        self.objective = Objective(prior, o.perceptual_weight, o.mse_weight)
+        self.parameters = list(lora.own_tensors(view).values())
+        self.optimiser = torch.optim.Adam(self.parameters, lr=o.lr * LAZY, betas=(0.0, 0.99**LAZY), eps=1e-8)
+        self.order: list[int] = []  # photos to come
+        self.shuffle = np.random.default_rng(o.seed)
+        self.last: Tensor | None = None
+
+    def variables(self) -> dict[str, Tensor]:
+        return lora.own_tensors(self.view)
+
+    def random_state(self) -> dict:
+        return {"shuffle": self.shuffle.bit_generator.state, "order": list(self.order)}
+
+    def set_random_state(self, state: dict) -> None:
+        self.shuffle.bit_generator.state, self.order = state["shuffle"], list(state["order"])
+
+    def step(self, step: int) -> float:
+        """One step of Adam on a batch of photos, and one for symmetry where it is due."""
+        o = self.o
         if o.decay:
             fall = 0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * step / o.steps))
-            for group in optimiser.param_groups:
+            for group in self.optimiser.param_groups:
                 group["lr"] = float(o.lr * LAZY * fall)
-        while len(order) < min(o.batch, len(t)):
-            order += rng.permutation(len(t)).tolist()
-        rows, order = order[: o.batch], order[o.batch :]
-        part = t.rows(rows)
-        out = view.synthesis(ws[rows], part.cameras)
-        loss = (objective.high(out["image"], part) + objective.low(out["image_raw"], part)).mean()
-        _descend(loss, optimiser, parameters)
+        while len(self.order) < min(o.batch, len(self.t)):
+            self.order += self.shuffle.permutation(len(self.t)).tolist()
+        rows, self.order = self.order[: o.batch], self.order[o.batch :]
+        total = self._descend(rows, self._loss)
         if o.symmetry and step % o.symmetry_every == 0:
-            _descend(o.symmetry_weight * symmetry_loss(view, ws[rows], rng), optimiser, parameters)
-        show = progress is not None and (step % 10 == 0 or step + 1 == o.steps)
-        if not ticker.tick(step + 1, float(loss.detach()), to_uint8(out["image"])[0] if show else None):
-            break
+            phase = _phase(self.shuffle)
+            self._descend(rows, lambda some: o.symmetry_weight * _asymmetry(self.view, self.ws[some], phase))
+        return total
 
+    def _loss(self, rows: list[int]) -> Tensor:
+        """[B]."""
+        part = self.t.rows(rows)
+        out = self.view.synthesis(self.ws[rows], part.cameras)
+        self.last = out["image"][:1].detach()
+        return self.objective.high(out["image"], part) + self.objective.low(out["image_raw"], part)
 
-def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    for p in parameters:
-        if p.grad is not None:
-            torch.nan_to_num(p.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=p.grad)
-    optimiser.step()
+    def _descend(self, rows: list[int], loss: Callable[[list[int]], Tensor]) -> float:
+        """One step of Adam down the mean of a loss [B] over photos, some of them at a time; returns that mean."""
+        self.optimiser.zero_grad(set_to_none=True)
+        total, size = 0.0, self.o.micro_batch
+        for some in (rows[i : i + size] for i in range(0, len(rows), size)):
+            part = loss(some).sum() / len(rows)
+            part.backward()
+            total += float(part.detach())
+        for p in self.parameters:
+            if p.grad is not None:
+                torch.nan_to_num(p.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=p.grad)
+        self.optimiser.step()
+        return total
+
+    def preview(self) -> np.ndarray:
+        """uint8 [S, S, 3] of the last step's first photo."""
+        return to_uint8(self.last)[0]
 
 
 def symmetry_loss(generator: Generator, ws: Tensor, rng: np.random.Generator) -> Tensor:
@@ -207,7 +240,16 @@ def symmetry_loss(generator: Generator, ws: Tensor, rng: np.random.Generator) ->
 
     The pair is exactly mirrored (the release's is one frame off): yaw 0.35 sin, pitch 0.25 cos - 0.05 on a circle.
     """
-    phase = 2 * np.pi * rng.integers(0, 120) / 120
+    return _asymmetry(generator, ws, _phase(rng)).mean()
+
+
+def _phase(rng: np.random.Generator) -> float:
+    """Where on the circle a pair of views lies, radians."""
+    return 2 * np.pi * rng.integers(0, 120) / 120
+
+
+def _asymmetry(generator: Generator, ws: Tensor, phase: float) -> Tensor:
+    """The symmetry loss [B] of latents [B, L, w_dim] for one pair of views."""
     yaw, pitch = 0.35 * np.sin(phase), -0.05 + 0.25 * np.cos(phase)
     identity = load_identity("loss").to(ws.device)
     planes = generator.planes(ws)
@@ -216,4 +258,4 @@ def symmetry_loss(generator: Generator, ws: Tensor, rng: np.random.Generator) ->
         c = camera(side * yaw, pitch, pivot=(0, 0, 0)).to(ws.device)[None].expand(len(ws), -1)
         image = generator.synthesis(ws, c, planes=planes)["image"]
         embeddings.append(identity.embed(image if side == 1 else image.flip(-1)))
-    return (1 - (embeddings[0] * embeddings[1]).sum(1)).mean()
+    return 1 - (embeddings[0] * embeddings[1]).sum(1)

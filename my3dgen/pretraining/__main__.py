@@ -64,6 +64,7 @@ def main(argv=None) -> int:
     )
     command("examples", "draw the example people", out="examples")
     command("adapters", "personalize the current prior to the example people", out="examples", names="")
+    command("ready", "what every task makes of the example people, beforehand", out="examples", names="")
     command("quality", "contact sheets and figures of the current prior", out="assets", people=40, views=500)
     command(
         "encoder-start",
@@ -179,6 +180,13 @@ def _adapters(args):
     return write_adapters(load_prior("heads"), args.out, args.names.split())
 
 
+def _ready(args):
+    from my3dgen.evaluation.ready import make
+    from my3dgen.priors import load_prior
+
+    return make(load_prior("heads"), args.out, args.names.split())
+
+
 def _quality(args):
     from my3dgen.pretraining.quality import against_truth, contact_sheets, detection, fronts_come_back
     from my3dgen.priors import load_prior
@@ -210,6 +218,7 @@ RUN = {
     "directions": _directions,
     "examples": _examples,
     "adapters": _adapters,
+    "ready": _ready,
     "quality": _quality,
     "encoder-start": _encoder_start,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from my3dgen import layout
 from my3dgen.cameras import camera as orbit_camera
 from my3dgen.evaluation.protocol import fit_person, read_person
 from my3dgen.evaluation.reconstruction import to_other_photos
@@ -234,9 +235,9 @@ def write_adapters(prior, folder: str = "examples", names: Sequence[str] = ()) -
         if not names or place.name in names:
             person = read_person(place)
             adapter, seconds = fit_person(prior, person)
-            adapter.save(place / "me.safetensors")
+            adapter.save(place / layout.ADAPTER)
             likeness = to_other_photos(prior, prior.personalized(adapter), person.references, adapter.anchors)
             done[place.name] = {"seconds": seconds, "id_sim": likeness}
-            (place / "me.json").write_text(json.dumps(done[place.name], indent=2) + "\n")
+            (place / layout.FITTED).write_text(json.dumps(done[place.name], indent=2) + "\n")
             print(place.name, done[place.name], flush=True)
     return done

@@ -138,11 +138,6 @@ def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> 
         return torch.rand(shape, generator=rng) * (high - low) + low
 
     n = len(images)
-    other = images[torch.randperm(n, generator=rng)].flip(-1)
-    flat = uniform(-1, 1, n, 3, 1, 1).expand_as(images)
-    backdrop = torch.where(uniform(0, 1, n, 1, 1, 1) < 0.5, flat, F.avg_pool2d(other, 9, 1, 4))
-    swap = (uniform(0, 1, n, 1, 1, 1) < 0.6) & walls[:, None]
-    x = torch.where(swap, backdrop, images)
     theta = torch.zeros(n, 2, 3)
     core = 1 - 2 * MARGIN / (WINDOW[2] + 2 * MARGIN)
     size = core * uniform(0.94, 1.08, n)
@@ -150,12 +145,19 @@ def augment(images: torch.Tensor, walls: torch.Tensor, rng: torch.Generator) -> 
     theta[:, 0, 0], theta[:, 0, 1] = size * angle.cos(), -size * angle.sin()
     theta[:, 1, 0], theta[:, 1, 1] = size * angle.sin(), size * angle.cos()
     theta[:, :, 2] = uniform(-0.06, 0.06, n, 2)
-    x = F.grid_sample(
-        x,
-        F.affine_grid(theta, (n, 3, INPUT, INPUT), align_corners=False),
+    x = F.grid_sample(  # first of all: everything after it has a third of the pixels
+        torch.cat([images, walls[:, None].to(images)], 1),
+        F.affine_grid(theta, (n, 4, INPUT, INPUT), align_corners=False),
         align_corners=False,
         padding_mode="reflection",
     )
+    x, wall = x[:, :3], x[:, 3:]
+    flat = uniform(-1, 1, n, 3, 1, 1).expand_as(x)
+    other = F.interpolate(
+        F.avg_pool2d(x[torch.randperm(n, generator=rng)].flip(-1), 4), size=(INPUT, INPUT), mode="bilinear"
+    )
+    backdrop = torch.where(uniform(0, 1, n, 1, 1, 1) < 0.5, flat, other)
+    x = x + (backdrop - x) * wall * (uniform(0, 1, n, 1, 1, 1) < 0.6)
     light = (x + 1) / 2
     light = light.clamp(1e-3, 1) ** torch.exp(uniform(-0.35, 0.35, n, 1, 1, 1))
     light = light * torch.exp(uniform(-0.25, 0.25, n, 1, 1, 1) + uniform(-0.08, 0.08, n, 3, 1, 1))

@@ -15,6 +15,7 @@ from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d import lora
 from my3dgen.models.eg3d.config import GeneratorConfig
 from my3dgen.models.eg3d.generator import Generator
+from my3dgen.priors.releases import kind_of
 
 if TYPE_CHECKING:
     from my3dgen.personal.adapter import Adapter
@@ -53,6 +54,11 @@ class Prior:
     def config(self) -> GeneratorConfig:
         """Sizes and rendering options."""
         return self.generator.config
+
+    @property
+    def kind(self) -> str:
+        """The kind of faces it knows, as `my3dgen.prepare` calls them: "person" or "cat"."""
+        return kind_of(self.name)
 
     @property
     def device(self) -> torch.device:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import inputs, service, tasks
 from my3dgen.studio.page import FIT, session_of
@@ -24,7 +25,8 @@ def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> No
         tuning = gr.Number(0, precision=0, label=f"tuning steps, 0 (projection only) to {MOST_STEPS}")
         steps = gr.Number(0, precision=0, label=f"steps of the fit, 0 (the prior's default) to {MOST_STEPS}")
         mask = inputs.File(
-            None, label="mask: a picture, white where to paint, as large as the crop (512 x 512) or the photo"
+            None,
+            label="mask: a picture, white where to paint, as large as the photo or else as its crop (512 x 512)",
         )
         region = gr.Textbox("centre", label=f"region, without a mask: {', '.join(tasks.REGIONS)}")
         size = gr.Number(
@@ -154,11 +156,13 @@ def _model(request: gr.Request, adapter: str | None) -> tuple[Session, Model]:
     return session, service.model_for(session, adapter)
 
 
-def _answers(session: Session, stream: Iterator[Progress | tasks.Outcome]) -> Iterator[Any]:
+def _answers(session: Session, stream: Iterator[tasks.Event]) -> Iterator[Any]:
     """What an endpoint yields of a task."""
     for event in stream:
         if isinstance(event, Progress):
             yield None, None, progress_report(event)
+        elif isinstance(event, tasks.Missing):
+            raise My3DGenError(f"Stopped. {event.reason}")
         else:
             pictures = [
                 session.save_image(result.images["image"], side) for side, result in event.sides.items()

@@ -6,7 +6,6 @@ my3dgen is imported where it is used: the page answers before torch is loaded.
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,13 @@ import numpy as np
 
 from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import priors, stream
-from my3dgen.studio.gpu import on_gpu
+from my3dgen.studio.gpu import in_slices, on_gpu
 
 KEPT_MODELS = 8  # personalized priors kept ready in this process
 _priors: dict[str, Any] = {}
 _models: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # id(adapter) -> (adapter, personalized prior)
-_lock = threading.RLock()
+_lock = threading.RLock()  # of the tables; held for moments only
+_loading: dict[str, threading.Lock] = {}  # one for each prior, held while it is loaded
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,17 @@ class Fit:
     stopped: bool  # whether a visitor stopped it before its last step
 
 
+class _StoppedHalfway(Exception):  # noqa: N818 (no error: a visitor's wish on its way out of a task)
+    """A comparison was stopped before its second model began."""
+
+
 def prior(name: str) -> Any:
-    """The prior of this name, loaded once."""
+    """The prior of this name, loaded once. Loading one keeps nobody waiting who uses another."""
     with _lock:
+        if name in _priors:
+            return _priors[name]
+        loading = _loading.setdefault(name, threading.Lock())
+    with loading:
         if name not in _priors:
             import my3dgen
 
@@ -58,10 +66,11 @@ def prior(name: str) -> Any:
 
 def personalized(name: str, adapter: Any) -> Any:
     """The prior of this name with an adapter, a light view that is kept for the next call."""
+    base = prior(name)
     with _lock:
         kept = _models.pop(id(adapter), None)
         if kept is None:
-            kept = (adapter, prior(name).personalized(adapter))
+            kept = (adapter, base.personalized(adapter))
         _models[id(adapter)] = kept
         while len(_models) > KEPT_MODELS:
             _models.popitem(last=False)
@@ -75,11 +84,29 @@ def forget(adapters: Sequence[Any]) -> None:
             _models.pop(id(adapter), None)
 
 
-def prepare(photos: Sequence[str | bytes], progress: ProgressCallback | None = None) -> list[Any]:
-    """Photos -> my3dgen Faces (needs no GPU)."""
+def prepare(
+    photos: Sequence[str | bytes], progress: ProgressCallback | None = None, kind: str = "person"
+) -> list[Any]:
+    """Photos -> my3dgen Faces (needs no GPU). kind: "person" or "cat", as `kind_of` says of a prior."""
     import my3dgen
 
-    return my3dgen.prepare(list(photos), progress=progress)
+    return my3dgen.prepare(list(photos), progress=progress, kind=kind)
+
+
+def terms(prior: str) -> str:
+    """What using an offered prior means, a sentence to show before its first use; "" for our own."""
+    from my3dgen.priors import releases
+
+    return releases.terms(prior) if prior in releases.RELEASES else ""
+
+
+def kind_of(prior: str) -> tuple[str, str]:
+    """What photos are for a prior by its offered name: the kind for `prepare`, and a sentence to show ("" for people)."""
+    from my3dgen.faces.cats import NOTE
+    from my3dgen.priors.releases import kind_of
+
+    kind = kind_of(priors.source(prior))
+    return kind, NOTE if kind == "cat" else ""
 
 
 def compare_people(faces: list[Any]) -> list[Any]:
@@ -89,20 +116,16 @@ def compare_people(faces: list[Any]) -> list[Any]:
     return mark_strangers(faces)
 
 
-@on_gpu(60)
 def fit(
     options: FitOptions, faces: list[Any], anchors: Any | None, stop_file: str
 ) -> Iterator[Progress | Fit]:
     """Project (unless anchors are given) and personalize; yields reports and at last a Fit."""
-
-    def work(progress: ProgressCallback) -> Fit:
-        return _fit(options, faces, anchors, progress)
-
-    yield from stream.run(work, stop_file)
+    yield from in_slices(_fit, options, faces, anchors, stop_file=stop_file)
 
 
 def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: ProgressCallback) -> Fit:
     import my3dgen
+    from my3dgen.personal.slices import clock
 
     stopped = False
 
@@ -111,19 +134,19 @@ def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: P
         stopped = progress(report) is False or stopped
         return not stopped
 
-    base, seconds, began = prior(options.prior), {"project": 0.0, "personalize": 0.0}, time.monotonic()
+    base, seconds, began = prior(options.prior), {"project": 0.0, "personalize": 0.0}, clock()
     faces = my3dgen.with_mirrors(faces)
     if anchors is None:
         anchors = my3dgen.project(base, faces, progress=watch)
-        seconds["project"] = time.monotonic() - began
+        seconds["project"] = clock() - began
     if stopped:
         return Fit(anchors, None, seconds, {}, True)
-    began = time.monotonic()
+    began = clock()
     tuning = replace(my3dgen.TuneOptions.for_prior(base), seed=options.seed, symmetry=options.symmetry)
     if options.steps:
         tuning = replace(tuning, steps=options.steps)
     adapter = my3dgen.personalize(base, faces, anchors, rank=options.rank, progress=watch, options=tuning)
-    seconds["personalize"] = time.monotonic() - began
+    seconds["personalize"] = clock() - began
     identity = likeness(base, personalized(options.prior, adapter), faces, anchors)
     return Fit(anchors, adapter, seconds, identity, stopped)
 
@@ -158,7 +181,6 @@ def views(
         yield {side: my3dgen.view_grid(model, ws, yaws, pitches) for side, model in models.items()}
 
 
-@on_gpu(60)
 def compare(
     task: str,
     name: str,
@@ -168,19 +190,39 @@ def compare(
     options: dict[str, Any],
     stop_file: str | None,
 ) -> Iterator[Progress | Any]:
-    """A task in both models; yields reports and at last my3dgen's Comparison.
+    """A task in both models; yields reports and at last my3dgen's Comparison, or None where it was stopped before
+    the personalized model began: one model alone compares nothing.
 
     task: as `my3dgen.compare` names it. photo: what the task works on; None where it needs nothing.
     references: other photos of the person for the identity score (empty: the photo itself).
     """
+    arguments = (task, name, adapter, photo, references, options)
+    yield from in_slices(_compare, *arguments, stop_file=stop_file)
+
+
+def _compare(
+    task: str,
+    name: str,
+    adapter: Any,
+    photo: Any,
+    references: list[Any],
+    options: dict[str, Any],
+    progress: ProgressCallback,
+) -> Any:
     import my3dgen
 
-    def work(progress: ProgressCallback) -> Any:
-        base, mine = prior(name), personalized(name, adapter)
-        known = references or None
-        return my3dgen.compare(task, base, mine, photo, progress=progress, references=known, **options)
+    def watch(report: Progress) -> bool | None:
+        going = progress(report)
+        if going is False and not report.stage.startswith("personalized"):
+            raise _StoppedHalfway
+        return going
 
-    yield from stream.run(work, stop_file)
+    base, mine = prior(name), personalized(name, adapter)
+    known = references or None
+    try:
+        return my3dgen.compare(task, base, mine, photo, progress=watch, references=known, **options)
+    except _StoppedHalfway:
+        return None
 
 
 @on_gpu(60)

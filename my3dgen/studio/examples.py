@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from my3dgen import layout
 from my3dgen.errors import My3DGenError
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
@@ -19,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "examples"
 class Example:
     """One person: `examples/<name>/` with photo_*.jpg, test_*.jpg and about.json.
 
-    Where there are me.safetensors and me.json as well, the person has been personalized beforehand.
+    Where there are `layout.ADAPTER` and `layout.FITTED` as well, the person has been personalized beforehand.
     """
 
     name: str
@@ -48,7 +49,7 @@ def named(name: Any) -> Example:
 
 
 def _read(folder: Path) -> Example:
-    about, adapter = _table(folder / "about.json"), folder / "me.safetensors"
+    about, adapter = _table(folder / "about.json"), folder / layout.ADAPTER
     title = about.get("title") or about.get("name") or folder.name
     return Example(
         folder.name,
@@ -56,7 +57,7 @@ def _read(folder: Path) -> Example:
         _files(folder, "photo_*"),
         _files(folder, "test_*"),
         str(adapter) if adapter.is_file() else None,
-        _table(folder / "me.json"),
+        _table(folder / layout.FITTED),
     )
 
 

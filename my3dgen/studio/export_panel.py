@@ -64,28 +64,34 @@ def build(page: Page, anchor: gr.Slider) -> None:
                 label="Files to download",
                 file_count="multiple",
                 interactive=False,
+                visible=False,
                 elem_id="export-files",
             )
+            made = gr.State([])  # what has been made: an empty player or frame is not shown
 
     options = {"show_progress": "hidden", **PRIVATE}
     viewers = {MESH: shape, FILM: film, PICTURE: picture}
     what.change(
-        lambda chosen: [gr.update(visible=kind == chosen) for kind in viewers],
-        what,
+        lambda chosen, made: [
+            gr.update(visible=kind == chosen and kind in (MESH, *made)) for kind in viewers
+        ],
+        [what, made],
         list(viewers.values()),
         **LIGHT,
         **options,
     )
     queued = start.click(_queued, None, [panel, start, stop], **LIGHT, **options)
-    takes = [what, side, anchor, resolution, frames, yaw, pitch]
-    running = queued.then(_export, takes, [panel, *viewers.values(), files], **EXPORT, **options)
+    takes = [what, side, anchor, resolution, frames, yaw, pitch, made]
+    running = queued.then(_export, takes, [panel, *viewers.values(), files, made], **EXPORT, **options)
     page.changed_by(running)
     running.failure(_idle, None, panel, queue=False, **options)
     stop.click(_stop, None, stop, **LIGHT, **options)
     page.follow(start, lambda session: gr.update(interactive=session.model() is not None))
     page.follow(stop, lambda session: gr.update(interactive="export" in session.running))
-    for component, value in [(panel, _idle()), *((each, None) for each in (*viewers.values(), files))]:
+    for component, value in [(panel, _idle()), (shape, None), (made, [])]:
         page.blank(component, value)
+    for component in (film, picture, files):
+        page.blank(component, gr.update(value=None, visible=False))
 
 
 def _idle() -> str:
@@ -109,6 +115,7 @@ def _export(
     frames: float,
     yaw: float,
     pitch: float,
+    made: list[str],
     request: gr.Request,
 ) -> Iterator[Any]:
     """Make the files and show them."""
@@ -120,12 +127,18 @@ def _export(
     for report in looking.export(session, model, *arguments):
         if isinstance(report, Progress):
             state.add(report)
-            yield state.html(), *[gr.skip()] * 4
+            yield state.html(), *[gr.skip()] * 5
         else:
             shape = mesh_file(report["glb"]) if "glb" in report else gr.skip()
-            shown = [shape, *(report.get(kind) or gr.skip() for kind in ("mp4", "png"))]
+            shown = [shape, *(_shown(report.get(kind)) for kind in ("mp4", "png"))]
             done = "Done" if report else "Stopped: nothing was finished"
-            yield panels.fit_panel(done, 1.0, "", "", None), *shown, list(report.values()) or gr.skip()
+            made = sorted({*made, what}) if report else made
+            yield panels.fit_panel(done, 1.0, "", "", None), *shown, _shown(list(report.values())), made
+
+
+def _shown(value: str | list[str] | None) -> Any:
+    """An update that shows what was made; nothing changes where nothing was."""
+    return gr.update(value=value, visible=True) if value else gr.skip()
 
 
 @guarded

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -11,6 +12,7 @@ from my3dgen.studio.pictures import data_uri
 
 SIDES = {"pretrained": "Pretrained", "personalized": "Personalized"}  # as code and as visitors call them
 KINDS = {"Pretrained": "before", "Personalized": "after"}  # how their bars and lines are drawn
+ROUND = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)  # what a full bar may stand for
 PLOT = (480, 150)  # drawn width and height of a plot
 
 
@@ -45,6 +47,12 @@ def bars(rows: Mapping[str, float | None], caption: str, most: float = 1.0) -> s
 
     drawn = "".join(bar(name, value) for name, value in rows.items())
     return f'<div class="m3-scores"><p>{escape(caption)}</p>{drawn}</div>'
+
+
+def scale(values: Iterable[float]) -> float:
+    """What a full bar stands for where a figure has no largest value: a round number with room above them all."""
+    wanted = 1.2 * max(values, default=0.0)
+    return next((most for most in ROUND if most >= wanted), float(math.ceil(wanted)))
 
 
 def shots(pictures: Mapping[str, np.ndarray | None]) -> str:

@@ -30,6 +30,7 @@ class Page:
     """Components whose state follows the session, and the events that change the session."""
 
     tabs: gr.Tabs | None = None
+    research: gr.HTML | None = None  # what Selfies says about the chosen prior's research data
     watchers: list[tuple[Any, Callable[[Session], Any]]] = field(default_factory=list)
     blanks: list[tuple[Any, Any]] = field(default_factory=list)
     changes: list[Any] = field(default_factory=list)

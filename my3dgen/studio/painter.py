@@ -44,7 +44,8 @@ TEMPLATE = f"""
 
 
 def painter(elem_id: str) -> gr.HTML:
-    """The component; its value is what `canvas` makes, with the mask as the visitor left it."""
+    """The component; its value is what `canvas` makes, with the mask as the visitor left it. Its event `clear`
+    says that the visitor wiped everything off."""
     return gr.HTML(
         value=None,
         html_template=TEMPLATE,
@@ -66,7 +67,8 @@ def canvas(crop: np.ndarray, mask: np.ndarray) -> dict[str, str]:
 
 
 def painted(value: Any) -> np.ndarray | None:
-    """The mask in a value that came back: bool [512, 512]; None where nothing is painted."""
+    """The mask in a value that came back: bool [512, 512], all False where nothing is painted; None where there
+    is nothing to paint on yet."""
     uri = value.get("mask") if isinstance(value, dict) else None
     if uri is None:
         return None
@@ -81,4 +83,4 @@ def painted(value: Any) -> np.ndarray | None:
             mask = np.asarray(picture.convert("RGBA"))[..., 3] > 127
     except (binascii.Error, OSError, ValueError, SyntaxError):
         raise My3DGenError(BAD_MASK) from None
-    return mask if mask.any() else None
+    return mask

@@ -31,6 +31,18 @@ TASK_STAGES = {
     "tune": "tuning to this photo",
     "pivotal": "tuning to this photo",
 }
+# The sets of both papers, in the order they list them.
+CELEBRITIES = (
+    "Barack Obama",
+    "Michelle Obama",
+    "Joe Biden",
+    "Oprah Winfrey",
+    "Scarlett Johansson",
+    "Taylor Swift",
+    "Xi Jinping",
+    "Kamala Harris",
+    "Dwayne Johnson",
+)
 JUMP = 1.6  # from one report to the next, a loss of the same kind does not grow by more
 # A press on anything with data-event inside the component becomes a Gradio event of that name.
 PRESSES = """
@@ -112,6 +124,20 @@ def people(examples: Iterable[Example], chosen: str | None = None) -> str:
     return (
         '<p class="m3-label">Or try an example person (rendered, nobody real)</p>'
         f'<div class="m3-people" role="group" aria-label="Example people">{buttons}</div>'
+    )
+
+
+def research_data(prior: str) -> str:
+    """For the prior of real people: where the papers' own photos are, as text; nothing is fetched."""
+    if prior != "ffhq":
+        return ""
+    return (
+        '<p class="m3-label">The people of the papers (research data, not yours)</p>'
+        f'<p class="m3-note">My3DGen and MyStyle measured with photos of nine public figures: '
+        f"{escape(', '.join(CELEBRITIES))}. They are published as the images-of-celebs repository on GitHub, "
+        "FFHQ-aligned, as archives on Google Drive. They do not come with this app and it never fetches them. The "
+        "consent box is not for them: whoever has them from their source, under its terms, runs them on a machine "
+        "of their own, from Python or the command line.</p>"
     )
 
 

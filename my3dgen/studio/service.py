@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from my3dgen import layout
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import compute, examples, priors
@@ -104,7 +105,8 @@ def _keep_ready(session: Session, person: examples.Example) -> None:
             session.current = model.id
             return
     label = f"{fit_label(options, person.name, len(photos), False)} · made beforehand"
-    _keep(session, adapter, prior, label, key, tuple(photo.face for photo in photos), person.fitted)
+    faces = tuple(photo.face for photo in photos)
+    _keep(session, adapter, prior, label, key, faces, person.fitted, person.name)
 
 
 _faces_of_examples: dict[str, list[Any]] = {}
@@ -292,11 +294,13 @@ def _keep(
     key: str = "",
     faces: tuple[Any, ...] = (),
     figures: dict[str, Any] | None = None,
+    example: str | None = None,
 ) -> Model:
-    """Add a model to the session and choose it; `figures` belong to its report."""
+    """Add a model to the session and choose it; `figures` belong to its report, `example` is the person it came
+    with."""
     if session.deleted:
         raise My3DGenError(GONE)
-    path = session.new_path("me.safetensors")
+    path = session.new_path(layout.ADAPTER)
     adapter.save(path)
     report = {
         "prior": prior,
@@ -305,7 +309,7 @@ def _keep(
         "trainable_parameters": int(adapter.trainable_parameters),
         "anchors": len(adapter.anchors.ws),
     } | (figures or {})
-    model = Model(secrets.token_hex(8), label, key, adapter, prior, path, faces, report)
+    model = Model(secrets.token_hex(8), label, key, adapter, prior, path, faces, report, example)
     with session.lock:
         session.models[model.id] = model
         session.current = model.id

@@ -64,6 +64,7 @@ class Model:
     path: str  # the file to download
     faces: tuple[Any, ...]  # the photos it was made from; none for an uploaded one
     report: dict[str, Any]  # the JSON of /personalize
+    example: str | None = None  # name of the example person whom it came with
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Session:
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
     results: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task outcomes by what was asked
     editing: Any = None  # the fit that the attribute sliders move, with its model's id
+    showing: dict[str, str] = field(default_factory=dict)  # task -> whose results its tab shows
     looking: object = None  # the newest request for views; older ones give up
     running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
     waiting: int = 0  # photos that were dropped before the consent box was ticked
@@ -247,7 +249,7 @@ class Registry:
             session.photos, session.example, session.current = [], None, None
             session.photo = session.editing = None
             stores = (session.anchors, session.models, session.views, session.uploads)
-            for store in (*stores, session.lent, session.prepared, session.results):
+            for store in (*stores, session.lent, session.prepared, session.results, session.showing):
                 store.clear()
 
     def _start_sweeper(self) -> None:

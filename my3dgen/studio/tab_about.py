@@ -26,8 +26,8 @@ The method: Qi, Wu, Wang, Wang, Sengupta, *My3DGen: A Scalable Personalized 3D G
 - Only use photos of people who agreed. A model like this can make pictures that person was never in.
 
 ## Licences
-The code and the `heads` weights: Apache 2.0. `ffhq` and `cats` are NVIDIA's and for non-commercial use only.
-The example people are rendered from USC ICT-FaceKit (MIT) and do not exist.
+The code and the `heads` weights: Apache 2.0. The example people are rendered from USC ICT-FaceKit (MIT) and do
+not exist. The other weights are other people's: see the table at the end.
 
 ## Calling it from a program
 Everything here is also an API: see *Use via API* at the bottom of the page. `/prepare`, `/load_example`,
@@ -35,12 +35,37 @@ Everything here is also an API: see *Use via API* at the bottom of the page. `/p
 `/edit`, `/export` and `/delete_my_data` are stable.
 """
 
+OTHERS = """
+## Other people's weights
+None of these files comes with my3dgen. `ffhq` and `cats` are fetched when they are first used, the others only
+where the server's owner asks for them. Using one means agreeing to its licence.
+"""
+
 
 def build(page: Page) -> None:
     """Lay the tab out."""
     prior = gr.Markdown("", elem_id="about-prior")
     gr.Markdown(TEXT)
+    others = gr.Markdown("", elem_id="about-licences")
     page.on_load(_priors, prior)
+    page.on_load(_licences, others)
+
+
+@guarded
+def _licences() -> str:
+    return f"{OTHERS}\n\n{licences()}"
+
+
+def licences() -> str:
+    """The catalogue's files as a table in Markdown: what each is for, its licence, what to cite."""
+    from my3dgen.priors import releases  # late: it takes torch
+
+    rows = ["| weights | what for | licence | cite |", "| --- | --- | --- | --- |"]
+    for name, file in (releases.RELEASES | releases.HELPERS).items():
+        title = f"[{name}]({file.page})"
+        licence = f"[{file.licence}]({file.licence_page})"
+        rows.append(f"| {title} | {file.purpose} | {licence} | {file.citation} |")
+    return "\n".join(rows)
 
 
 @guarded

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import html
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,15 @@ import gradio as gr
 import numpy as np
 
 from my3dgen.errors import My3DGenError
-from my3dgen.progress import Progress
 from my3dgen.studio import figures, tasks
-from my3dgen.studio.jobs import running
+from my3dgen.studio.guard import visible
+from my3dgen.studio.jobs import running, stop
 from my3dgen.studio.page import Page
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.tab_upscale import AUTOMATIC, size_for
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel
-from my3dgen.studio.tasks import Outcome
+from my3dgen.studio.tasks import Event, Missing, Outcome
 
 INTRO = "Takes one photo through all tasks, a minute or two each at most, and puts everything on one contact sheet."
 LIKENESS = "How much the faces look like the person (identity similarity, mean over the tasks below)."
@@ -68,9 +70,7 @@ def _controls(panel: TaskPanel) -> Sequence[Any]:
     return [gr.CheckboxGroup(choices, value=list(TITLES), label="Tasks", elem_id="compare-tasks")]
 
 
-def _run(
-    session: Session, model: Model, photo: str | None, chosen: list[str]
-) -> Iterator[Progress | Outcome]:
+def _run(session: Session, model: Model, photo: str | None, chosen: list[str]) -> Iterator[Event]:
     if not any(task in chosen for task in TITLES):
         raise My3DGenError("No task is chosen; tick at least one.")
     runs = {
@@ -81,10 +81,36 @@ def _run(
         "interpolate": lambda: tasks.interpolate(session, model, photo, 0, 6),
         "synthesize": lambda: tasks.synthesize(session, model, 4, 0, "dirichlet", 1.0),
     }
+    asked = [task for task in runs if task in chosen]
+    failed: list[Missing] = []
     with running(session, "compare") as stop_file:
-        for task, run in runs.items():
-            if task in chosen and not Path(stop_file).exists():
-                yield from run()
+        for place, task in enumerate(asked):
+            if Path(stop_file).exists():
+                rest = ", ".join(TITLES[each] for each in asked[place:])
+                yield Missing(task, f"Not done any more: {rest}.", True)
+                return
+            for item in _shielded(session, task, runs[task]):
+                if Path(stop_file).exists():
+                    stop(session)  # also what began after the button was pressed
+                if isinstance(item, Missing) and not item.stopped:
+                    failed.append(item)
+                yield item
+    if len(failed) == len(asked):
+        # All for the same reason, mostly: a photo that none of them can use.
+        raise My3DGenError(" ".join(dict.fromkeys(each.reason for each in failed)))
+
+
+def _shielded(session: Session, task: str, run: Callable[[], Iterator[Event]]) -> Iterator[Event]:
+    """One of the tasks; if it fails, the others go on."""
+    try:
+        for item in run():
+            yield (
+                replace(item, reason=f"{TITLES[task]}: {item.reason}") if isinstance(item, Missing) else item
+            )
+    except Exception as error:
+        if session.deleted:
+            raise
+        yield Missing(task, f"{TITLES[task]}: {html.unescape(visible(error).message)}", False)
 
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
@@ -100,6 +126,7 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
             figures.comparison_table(_rows(model, outcomes), _columns()),
             gr.update(value=sheet, interactive=True),
         ),
+        note=outcomes[0].note,
     )
 
 
@@ -116,13 +143,16 @@ def _rows(model: Model, outcomes: list[Outcome]) -> list[tuple[str, list[tuple[l
     for outcome in outcomes:
         before = outcome.sides["pretrained"]
         seen = before.images.get(SEEN.get(outcome.task, ""), outcome.comparison.input)
-        seen = photo if outcome.task == "interpolate" else seen
+        title = TITLES[outcome.task]
+        if outcome.task == "interpolate":
+            # Made beforehand, it goes from one of the person's own photos to another.
+            seen, title = (None, "Interpolation") if outcome.ready else (photo, title)
         # New looks have seen no photo but those the model was made from.
         own = [face.image for face in model.faces[:STRIP]]
         cells = [(own, "some of your photos" if own else "") if seen is None else ([seen], "")]
         for side, result in outcome.sides.items():
             cells.append((_pictures(outcome.task, result), f"identity {outcome.figure('id_sim')[side]:.2f}"))
-        rows.append((TITLES[outcome.task], cells))
+        rows.append((title, cells))
     return rows
 
 

@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from my3dgen.progress import Progress
-from my3dgen.studio import figures, tasks
+from my3dgen.studio import figures, panels, task_photo, tasks
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import RENDER, Page, session_of
 from my3dgen.studio.pictures import png
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import QUIET, Shown, Task, TaskPanel
-from my3dgen.studio.tasks import Outcome
+from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = "Rebuilds a photo once, under a minute; then the slider changes smile or age at once: you should stay you."
 LIKENESS = "How much the edited face looks like the person (identity similarity, 1 is the same)."
+OTHER_MODEL = "Another model was chosen since: press Rebuild and edit to fit again."
+OTHER_PHOTO = "Another photo was chosen since: press Rebuild and edit to fit again."
 ATTRIBUTES = {"Smile": "smile", "Age": "age", "Beard": "beard", "Dark hair": "hair_dark"}
 POLICIES = {
     "Nearest face of yours": "project",
     "Stop there": "stop",
     "Go on": "continue",
 }
+EMPTY = Shown(
+    {"Input": None, "Pretrained": None, "Personalized": None},
+    figures.scores(None, None, LIKENESS),
+    more=("", ""),
+)
+
+
+@dataclass(frozen=True)
+class Editing:
+    """The fit that the slider moves."""
+
+    model: Model
+    outcome: Outcome  # of `tasks.edit` with strength 0: its latents are the photo's own
+    photo: str | None  # digest of the photo; None: the fit was made beforehand and says of which photo it is
+
+    def stale(self, session: Session, photo: str | None = None) -> str:
+        """Why this is no longer the fit to move, in a sentence; empty where it is. photo: the one chosen now."""
+        if session.model() is not self.model:
+            return OTHER_MODEL
+        if photo and self.photo and task_photo.digest(session, photo) != self.photo:
+            return OTHER_PHOTO
+        return ""
 
 
 def build(page: Page, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
-    empty = Shown(
-        {"Input": None, "Pretrained": None, "Personalized": None},
-        figures.scores(None, None, LIKENESS),
-        more=("", ""),
-    )
     task = Task(
         key="edit",
         job="edit",
@@ -41,7 +60,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         verb="Rebuild and edit",
         run=_run,
         show=_show,
-        empty=empty,
+        empty=EMPTY,
         controls=_controls,
         options=_options,
         more=lambda: [
@@ -51,38 +70,62 @@ def build(page: Page, tab: gr.Tab) -> None:
     )
     panel = TaskPanel(page, tab, task)
     attribute, strength, policy, _ = panel.values
+    everything = [*panel.results, panel.download]
+
+    def cleared(reason: str) -> list[Any]:
+        empty = Shown(EMPTY.shots, figures.scores(None, None, reason), more=EMPTY.more)
+        return [*panel.updates(None, empty), gr.update(value=None, interactive=False)]
 
     @guarded
-    def preview(request: gr.Request, *values: Any) -> Any:
+    def preview(request: gr.Request, photo: str | None, *values: Any) -> Any:
         """The two faces at the slider's place, from the fit that is there."""
-        shown = _moved(session_of(request), *values)
-        return gr.skip() if shown is None else figures.shots(shown.shots)
+        session = session_of(request)
+        editing = session.editing
+        if editing is None or editing.stale(session, photo):
+            return gr.skip()
+        return figures.shots(_edited(editing, *values).shots)
 
     @guarded
-    def settle(request: gr.Request, *values: Any) -> Any:
+    def settle(request: gr.Request, photo: str | None, *values: Any) -> Any:
         """The slider was let go: the rest of the tab follows."""
         session = session_of(request)
-        shown = _moved(session, *values)
-        if shown is None:
-            return [gr.skip()] * 3
-        model, outcome = session.editing
+        editing = session.editing
+        if editing is None:
+            return [gr.skip()] * len(everything)
+        if reason := editing.stale(session, photo):
+            return cleared(reason)
+        shown = _edited(editing, *values)
         more = {
             f"{side}/{values[0]}_{values[1]:+.1f}.png": png(picture) for side, picture in shown.pair.items()
         }
-        path = panel.archive(session, model, [outcome], more=more)
-        return (
-            shown.figures,
-            tuple(session.save_image(shown.pair[side], side) for side in figures.SIDES),
-            path,
-        )
+        path = panel.archive(session, editing.model, [editing.outcome], more=more)
+        return [*panel.updates(session, shown), gr.update(value=path, interactive=True)]
 
-    takes = [attribute, strength, policy]
+    @guarded
+    def photo_changed(request: gr.Request, photo: str | None) -> Any:
+        """What is shown belongs to the photo it was made from."""
+        session = session_of(request)
+        reason = session.editing.stale(session, photo) if session.editing else ""
+        return cleared(reason) if reason else [gr.skip()] * len(everything)
+
+    takes = [panel.photo, attribute, strength, policy]
     moving = {"trigger_mode": "always_last", **RENDER, **QUIET}
     strength.input(preview, takes, panel.shots, **moving)
-    strength.release(settle, takes, [panel.figures, panel.pair, panel.download], **moving)
+    strength.release(settle, takes, everything, **moving)
     for choice in (attribute, policy):
-        changed = choice.input(preview, takes, panel.shots, **moving)
-        changed.then(settle, takes, [panel.figures, panel.pair, panel.download], **moving)
+        choice.input(preview, takes, panel.shots, **moving).then(settle, takes, everything, **moving)
+    panel.photo.change(photo_changed, panel.photo, everything, **moving)
+
+    def follow(place: int) -> None:
+        def update(session: Session) -> Any:
+            editing = session.editing
+            # Only the model: a change of the photo is an event of this tab.
+            return cleared(reason)[place] if editing and (reason := editing.stale(session)) else gr.skip()
+
+        page.follow(everything[place], update)
+
+    for place in range(len(everything)):
+        follow(place)
 
 
 def _controls(panel: TaskPanel) -> Sequence[Any]:
@@ -114,11 +157,11 @@ def _run(
     strength: float,
     policy: str,
     steps: float,
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Event]:
     # Rebuilt with strength 0: its latents are the photo's own, which every place of the slider starts from.
     for item in tasks.edit(session, model, photo, attribute, 0.0, policy, steps):
-        if not isinstance(item, Progress):
-            session.editing = (model, item)
+        if isinstance(item, Outcome):
+            session.editing = Editing(model, item, task_photo.digest(session, photo))
         yield item
 
 
@@ -126,58 +169,63 @@ def _show(
     session: Session,
     model: Model,
     outcomes: list[Outcome],
-    attribute: str,
-    strength: float,
-    policy: str,
-    steps: float,
+    attribute: str = "smile",
+    strength: float = 1.0,
+    policy: str = "project",
+    steps: float = 0,
 ) -> Shown:
     outcome = outcomes[-1]
-    shown = _edited(model, outcome, attribute, strength, policy)
-    extras = {figures.SIDES[side]: result.extra for side, result in outcome.sides.items()}
+    if outcome.ready:  # its picture is of these very values
+        session.editing = Editing(model, outcome, None)
+        pictures = {side: result.images["image"] for side, result in outcome.sides.items()}
+        return _shown(outcome, pictures, attribute, strength, policy)
+    return _edited(session.editing, attribute, strength, policy)
+
+
+def _edited(editing: Editing, attribute: str, strength: float, policy: str) -> Shown:
+    pictures = tasks.edited(editing.model, editing.outcome, attribute, strength, policy)
+    return _shown(editing.outcome, pictures, attribute, strength, policy)
+
+
+def _shown(
+    outcome: Outcome, pictures: dict[str, np.ndarray], attribute: str, strength: float, policy: str
+) -> Shown:
+    """The tab with these pictures. What was measured along the slider is shown for the very choices it was
+    measured with; nothing is known of others."""
     title = _title(attribute)
+    shots = {"Input": outcome.comparison.input}
+    shots |= {
+        f"{figures.SIDES[side]}, {title.lower()} {strength:+.1f}": picture
+        for side, picture in pictures.items()
+    }
+    extras = {side: result.extra for side, result in outcome.sides.items()}
+    if any((extra["attribute"], extra["policy"]) != (attribute, policy) for extra in extras.values()):
+        missing = f"{title} at “{_policy(policy)}” is not measured yet: press Rebuild and edit again."
+        bars = figures.scores(None, None, missing)
+        return Shown(shots, bars, pictures, (panels.hint(missing), ""), outcome.note)
+    found = {
+        side: float(np.interp(strength, extra["strengths"], extra["id_sims"]))
+        for side, extra in extras.items()
+    }
     curve = figures.plot(
-        {name: extra["id_sims"] for name, extra in extras.items()},
+        {figures.SIDES[side]: extra["id_sims"] for side, extra in extras.items()},
         next(iter(extras.values()))["strengths"],
         f"Identity similarity along {title.lower()}:",
         title.lower(),
     )
     strips = figures.strips(
         {
-            f"{figures.SIDES[side]}, {title.lower()} from -2 to 2": r.frames
-            for side, r in outcome.sides.items()
+            f"{figures.SIDES[side]}, {title.lower()} from -2 to 2": result.frames
+            for side, result in outcome.sides.items()
         }
     )
-    return Shown(shown.shots, shown.figures, shown.pair, (curve, strips))
-
-
-def _moved(session: Session, attribute: str, strength: float, policy: str) -> Shown | None:
-    """What the slider shows, or None before anything was rebuilt."""
-    if session.editing is None:
-        return None
-    return _edited(*session.editing, attribute, strength, policy)
-
-
-def _edited(model: Model, outcome: Outcome, attribute: str, strength: float, policy: str) -> Shown:
-    pictures = tasks.edited(model, outcome, attribute, strength, policy)
-    shots = {"Input": outcome.comparison.input}
-    shots |= {
-        f"{figures.SIDES[side]}, {_title(attribute).lower()} {strength:+.1f}": pictures[side]
-        for side in pictures
-    }
-    return Shown(shots, _bars(outcome, attribute, strength), pictures)
-
-
-def _bars(outcome: Outcome, attribute: str, strength: float) -> str:
-    """Identity at the slider's place, read off the curve; another attribute's curve is not known."""
-    extras = {side: result.extra for side, result in outcome.sides.items()}
-    if any(extra["attribute"] != attribute for extra in extras.values()):
-        return figures.scores(None, None, f"Press Rebuild and edit to measure {_title(attribute).lower()}.")
-    found = {
-        side: float(np.interp(strength, extra["strengths"], extra["id_sims"]))
-        for side, extra in extras.items()
-    }
-    return figures.scores(**found, caption=LIKENESS)
+    bars = figures.scores(**found, caption=LIKENESS)
+    return Shown(shots, bars, pictures, (curve, strips), outcome.note)
 
 
 def _title(attribute: str) -> str:
     return next(title for title, name in ATTRIBUTES.items() if name == attribute)
+
+
+def _policy(policy: str) -> str:
+    return next(title for title, name in POLICIES.items() if name == policy)

@@ -6,17 +6,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
-from my3dgen.progress import Progress
+from my3dgen.errors import My3DGenError
 from my3dgen.studio import figures, painter, task_photo, tasks
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.page import LIGHT, PRIVATE, RENDER, Page, session_of
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel, views
-from my3dgen.studio.tasks import Outcome
+from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = (
     "Hides part of a photo and paints it anew: the pretrained model invents somebody, yours should know you."
+)
+NOTHING_PAINTED = (
+    "Nothing is marked, so there is nothing to paint anew: paint over a part of the crop, or choose a part of the "
+    "face above it."
 )
 LIKENESS = "How much the face looks like the person (identity similarity, 1 is the same)."
 REGIONS = {
@@ -43,7 +48,10 @@ def build(page: Page, tab: gr.Tab) -> None:
         options = {"show_progress": "hidden", "trigger_mode": "always_last", **RENDER, **PRIVATE}
         for event in (panel.photo.change, region.input):
             event(_canvas, [panel.photo, region], mask, **options)
+        # Whoever wiped the mask off starts from nothing: the part that was chosen counts no longer.
+        mask.clear(lambda: None, None, region, show_progress="hidden", **LIGHT, **PRIVATE)
         page.blank(mask)
+        page.blank(region, "centre")
         return [mask, region]
 
     empty = Shown(
@@ -67,17 +75,23 @@ def build(page: Page, tab: gr.Tab) -> None:
 
 
 @guarded
-def _canvas(photo: str | None, region: str, request: gr.Request) -> Any:
+def _canvas(photo: str | None, region: str | None, request: gr.Request) -> Any:
     """The crop with a part of the face painted, to paint on."""
     if not photo:
         return None
+    if region is None:
+        crop = task_photo.face(session_of(request), photo).image
+        return painter.canvas(crop, np.zeros(crop.shape[:2], bool))
     return painter.canvas(*task_photo.region_mask(session_of(request), photo, region))
 
 
 def _run(
-    session: Session, model: Model, photo: str | None, canvas: Any, region: str, steps: float
-) -> Iterator[Progress | Outcome]:
-    yield from tasks.inpaint(session, model, photo, painter.painted(canvas), region, steps)
+    session: Session, model: Model, photo: str | None, canvas: Any, region: str | None, steps: float
+) -> Iterator[Event]:
+    mask = painter.painted(canvas)
+    if photo and (region is None if mask is None else not mask.any()):
+        raise My3DGenError(NOTHING_PAINTED)
+    yield from tasks.inpaint(session, model, photo, mask, region, steps)
 
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
@@ -85,4 +99,10 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
     pair = {side: result.images["image"] for side, result in outcome.sides.items()}
     shots = {"Hidden from the models": outcome.sides["pretrained"].images["masked"]}
     shots |= {figures.SIDES[side]: picture for side, picture in pair.items()}
-    return Shown(shots, figures.scores(**outcome.figure("id_sim"), caption=LIKENESS), pair, (views(outcome),))
+    return Shown(
+        shots,
+        figures.scores(**outcome.figure("id_sim"), caption=LIKENESS),
+        pair,
+        (views(outcome),),
+        outcome.note,
+    )

@@ -8,13 +8,12 @@ from typing import Any
 import gradio as gr
 
 from my3dgen.errors import My3DGenError
-from my3dgen.progress import Progress
-from my3dgen.studio import compute, figures, panels, tasks
+from my3dgen.studio import compute, figures, jobs, panels, tasks
 from my3dgen.studio.flipbook import book, flipbook
 from my3dgen.studio.page import LIGHT, Page
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import QUIET, Shown, Task, TaskPanel
-from my3dgen.studio.tasks import Outcome
+from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = (
     "Morphs one of your moments into another, in seconds for your own photos: every face on the way should "
@@ -23,6 +22,7 @@ INTRO = (
 LIKENESS = "How much the faces on the way look like the person (identity similarity, mean, 1 is the same)."
 OWN, NEW = "own", "new"
 FRAMES_A_SECOND = 8
+NO_FILM = gr.update(value=None, visible=False)
 
 
 def build(page: Page, tab: gr.Tab) -> None:
@@ -41,7 +41,7 @@ def build(page: Page, tab: gr.Tab) -> None:
                 first, last = (
                     gr.Slider(
                         0, 2, 0, step=1, label=label, interactive=False, elem_id=elem_id, min_width=140,
-                        info="0: the two that differ most",
+                        info="0: the one that differs most",
                     )
                     for label, elem_id in (("From photo", "interpolation-from"), ("To photo", "interpolation-to"))
                 )  # fmt: skip
@@ -66,7 +66,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         film = gr.Video(
             None, label="Pretrained and personalized side by side",
             show_label=False, interactive=False, buttons=["download"],
-            loop=True, height=300, elem_id="interpolation-video",
+            loop=True, height=300, elem_id="interpolation-video", visible=False,
         )  # fmt: skip
         return [pages, curve, strip, film]
 
@@ -77,7 +77,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         verb="Morph",
         run=_run,
         show=_show,
-        empty=Shown(figures=figures.scores(None, None, LIKENESS), more=(None, "", "", None)),
+        empty=Shown(figures=figures.scores(None, None, LIKENESS), more=(None, "", "", NO_FILM)),
         controls=controls,
         more=more,
         photo=None,
@@ -107,18 +107,26 @@ def _run(
     start: str | None,
     end: str | None,
     steps: float,
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Event]:
     ends: list[Any]
     if source == NEW:
         ends = [start, end]
         if not all(ends):
             raise My3DGenError("Two photos are needed: choose the one to start from and the one to end at.")
     else:
-        # The page counts from 1; 0 leaves the choice to the task, which chooses both or none.
+        # The page counts from 1. Where both are 0 the task chooses the two that differ most.
         ends = [int(value) - 1 if value else None for value in (first, last)]
-        if any(value is None for value in ends):
-            ends = [None, None]
+        known = [end for end in ends if end is not None]
+        if len(known) == 1:
+            other = farthest_from(model, known[0])
+            ends = [other if end is None else end for end in ends]
     yield from tasks.interpolate(session, model, *ends, steps)
+
+
+def farthest_from(model: Model, anchor: int) -> int:
+    """The anchor that differs most from another one of the model's."""
+    ws = model.adapter.anchors.ws.flatten(1)
+    return int((ws - ws[jobs.whole("photo", anchor + 1, 1, len(ws)) - 1]).norm(dim=1).argmax())
 
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
@@ -133,7 +141,10 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
         lines, t, "Identity similarity along the way:", "way from the first to the last face"
     )
     strips = figures.strips({figures.SIDES[side]: each for side, each in frames.items()})
-    film = session.new_path("my3dgen-interpolation.mp4")
-    compute.side_by_side(film, frames["pretrained"], frames["personalized"], FRAMES_A_SECOND)
+    film = NO_FILM
+    if not outcome.ready:  # a visitor who only opened the tab does not wait for a film
+        path = session.new_path("my3dgen-interpolation.mp4")
+        compute.side_by_side(path, frames["pretrained"], frames["personalized"], FRAMES_A_SECOND)
+        film = gr.update(value=path, visible=True)
     bars = figures.scores(**outcome.figure("id_sim"), caption=LIKENESS)
-    return Shown(figures=bars, more=(book(labels, **frames), curve, strips, film))
+    return Shown(figures=bars, more=(book(labels, **frames), curve, strips, film), note=outcome.note)

@@ -52,4 +52,10 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
     outcome = outcomes[-1]
     pair = {side: result.images["image"] for side, result in outcome.sides.items()}
     shots = {"Input": outcome.comparison.input} | {figures.SIDES[side]: pair[side] for side in pair}
-    return Shown(shots, figures.scores(**outcome.figure("id_sim"), caption=LIKENESS), pair, (views(outcome),))
+    return Shown(
+        shots,
+        figures.scores(**outcome.figure("id_sim"), caption=LIKENESS),
+        pair,
+        (views(outcome),),
+        outcome.note,
+    )

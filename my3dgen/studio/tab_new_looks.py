@@ -59,12 +59,13 @@ def _controls(panel: TaskPanel) -> Sequence[Any]:
 def _bars(likeness: dict[str, float] | None, diversity: dict[str, float] | None) -> str:
     rows = {title: diversity[side] if diversity else None for side, title in figures.SIDES.items()}
     scores = likeness or dict.fromkeys(figures.SIDES)
-    most = max([0.25, *(value for value in rows.values() if value is not None)])
-    return figures.scores(**scores, caption=LIKENESS) + figures.bars(rows, DIVERSITY, most)
+    most = figures.scale(value for value in rows.values() if value is not None)
+    caption = f"{DIVERSITY} A full bar is {most:g}." if diversity else DIVERSITY
+    return figures.scores(**scores, caption=LIKENESS) + figures.bars(rows, caption, most)
 
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
     outcome = outcomes[-1]
     pictures = {figures.SIDES[side]: result.frames for side, result in outcome.sides.items()}
     bars = _bars(outcome.figure("id_sim"), outcome.figure("diversity"))
-    return Shown(figures=bars, more=(figures.grids(pictures),))
+    return Shown(figures=bars, more=(figures.grids(pictures),), note=outcome.note)

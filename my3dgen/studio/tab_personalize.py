@@ -75,7 +75,8 @@ def build(page: Page) -> None:
     page.follow(chooser, _chooser)
     page.follow(download, _download)
     page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
-    page.on_load(_priors, [prior_note, prior])
+    page.on_load(_priors, [prior_note, prior, page.research])
+    prior.change(_research, prior, page.research, **LIGHT, **options)
 
 
 def _title(offer: priors.Offer) -> str:
@@ -91,7 +92,13 @@ def _priors() -> Any:
     """Which prior is the default here, and which are installed (asked late: it takes torch)."""
     offer = priors.about(priors.default())
     choices = [(f"default ({offer.title})", ""), *((_title(each), each.name) for each in priors.offered())]
-    return panels.hint(f"Prior: {offer.title}. {offer.about}"), gr.update(choices=choices)
+    note = panels.hint(f"Prior: {offer.title}. {offer.about}")
+    return note, gr.update(choices=choices), panels.research_data(offer.name)
+
+
+@guarded
+def _research(prior: str) -> str:
+    return panels.research_data(priors.checked(prior))
 
 
 def _need(session: Session) -> Any:

@@ -45,6 +45,7 @@ def build(page: Page) -> None:
                 apply_default_css=False,
                 elem_id="examples",
             )
+            page.research = gr.HTML("", elem_id="research-data")
     status = gr.HTML(panels.hint(START), elem_id="selfies-status")
     cards = gr.HTML(
         panels.photo_cards([]), js_on_load=panels.PRESSES, apply_default_css=False, elem_id="photo-cards"

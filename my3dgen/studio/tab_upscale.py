@@ -7,12 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from my3dgen.progress import Progress
 from my3dgen.studio import figures, panels, task_photo, tasks
 from my3dgen.studio.page import Page
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel, views
-from my3dgen.studio.tasks import Outcome
+from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = (
     "Sharpens a tiny photo, or reduces a large one first to show it, in under a minute; Lanczos is plain "
@@ -69,9 +68,7 @@ def size_for(photo: str | None, size: float) -> int:
     return AS_IT_IS if photo and task_photo.is_small(photo) else DEMONSTRATION
 
 
-def _run(
-    session: Session, model: Model, photo: str | None, size: float, steps: float
-) -> Iterator[Progress | Outcome]:
+def _run(session: Session, model: Model, photo: str | None, size: float, steps: float) -> Iterator[Event]:
     yield from tasks.upscale(session, model, photo, size_for(photo, size), steps)
 
 
@@ -88,4 +85,4 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
     others = {"Lanczos": before.figures.get("lanczos_id_sim")}
     bars = figures.scores(**outcome.figure("id_sim"), caption=LIKENESS, others=others)
     note = before.extra.get("note")
-    return Shown(shots, bars, pair, (panels.hint(note) if note else "", views(outcome)))
+    return Shown(shots, bars, pair, (panels.hint(note) if note else "", views(outcome)), outcome.note)

@@ -11,14 +11,16 @@ import gradio as gr
 import numpy as np
 
 from my3dgen.progress import Progress
-from my3dgen.studio import figures, inputs, jobs, panels, service, task_photo, tasks
+from my3dgen.studio import figures, inputs, jobs, panels, ready, service, task_photo, tasks
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import FIT, LIGHT, PRIVATE, Page, session_of
+from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, session_of
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.tasks import Outcome
+from my3dgen.studio.tasks import Event, Missing, Outcome
 
 # A clear picture keeps the slider's place until there is something to compare.
 NOTHING = (str(Path(__file__).parent / "static" / "empty.png"),) * 2
+NO_FILE = gr.update(value=None, interactive=False)
+EVERYTHING = "compare"  # the job that shows the outcomes of all tasks
 QUIET = {"show_progress": "hidden", **PRIVATE}
 
 
@@ -30,6 +32,7 @@ class Shown:
     figures: str = ""  # HTML
     pair: dict[str, np.ndarray] | None = None  # pictures of the before/after slider by side
     more: tuple[Any, ...] = ()  # values of the components that `Task.more` laid out
+    note: str = ""  # HTML above it all: where it comes from, if not from the visitor
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,10 @@ class Task:
     job: str  # what the job is called in the session while it runs
     intro: str  # one line: what it does and what to expect
     verb: str  # on the start button
-    run: Callable[..., Iterator[Progress | Outcome]]  # called with session, model, [photo,] *values
-    show: Callable[..., Shown]  # called with session, model, outcomes, *values
+    run: Callable[..., Iterator[Event]]  # called with session, model, [photo,] *values
+    show: Callable[
+        ..., Shown
+    ]  # called with session, model, outcomes, *values (ready outcomes: without values)
     empty: Shown  # before there is anything
     controls: Callable[[TaskPanel], Sequence[Any]] = lambda panel: ()  # lays out inputs; their values ...
     options: Callable[[], Sequence[Any]] | None = None  # ... and these, in a closed box, go to `run`
@@ -64,6 +69,7 @@ class TaskPanel:
             with gr.Column(scale=3, min_width=300):
                 self._lay_out_right()
         self._connect(need)
+        tab.select(self._opened(), None, [*self.results, self.download], **RENDER, **QUIET)
 
     def _lay_out_left(self, tab: gr.Tab) -> None:
         task = self.task
@@ -105,6 +111,7 @@ class TaskPanel:
 
     def _lay_out_right(self) -> None:
         task, empty = self.task, self.task.empty
+        self.note = gr.HTML("", elem_id=f"{task.key}-ready")
         self.shots = self.figures = None
         if empty.shots:
             self.shots = gr.HTML(
@@ -136,11 +143,11 @@ class TaskPanel:
     def results(self) -> list[Any]:
         """The components that show outcomes, in the order of `updates`."""
         fixed = [component for component in (self.shots, self.figures, self.pair) if component is not None]
-        return [*fixed, *self.more]
+        return [self.note, *fixed, *self.more]
 
     def updates(self, session: Session | None, shown: Shown) -> list[Any]:
         """Values for `results`; without a session, for the empty tab."""
-        values: list[Any] = []
+        values: list[Any] = [shown.note]
         if self.shots is not None:
             values.append(figures.shots(shown.shots))
         if self.figures is not None:
@@ -172,7 +179,7 @@ class TaskPanel:
         page.blank(self.panel, _idle())
         for component, value in zip(self.results, self.updates(None, task.empty), strict=True):
             page.blank(component, value)
-        page.blank(self.download, gr.update(value=None, interactive=False))
+        page.blank(self.download, NO_FILE)
 
     def _handler(self) -> Callable:
         """Runs the task; results stay until the next ones are there."""
@@ -181,21 +188,50 @@ class TaskPanel:
         @guarded
         def run(request: gr.Request, *values: Any) -> Iterator[Any]:
             session = session_of(request)
-            model, state, outcomes = service.model_for(session, None), panels.Running(), []
+            model, state = service.model_for(session, None), panels.Running()
+            outcomes: list[Outcome] = []
+            missing: list[Missing] = []
             asked = values[1:] if takes_photo else values
             nothing = [gr.skip()] * len(self.results)
             for item in self.task.run(session, model, *values):
                 if isinstance(item, Progress):
                     state.add(item)
                     yield state.html(), *nothing, gr.skip()
+                elif isinstance(item, Missing):
+                    missing.append(item)
                 else:
                     outcomes.append(item)
+                    session.showing[self.task.key] = model.id
                     shown = self.task.show(session, model, outcomes, *asked)
                     yield gr.skip(), *self.updates(session, shown), gr.skip()
             path = self.archive(session, model, outcomes)
-            yield _done(state, outcomes), *nothing, gr.update(value=path, interactive=bool(path))
+            # What an earlier run made stays on the page, and so does its ZIP, where this one made nothing.
+            offer = gr.update(value=path, interactive=True) if path else gr.skip()
+            yield _done(state, outcomes, missing), *nothing, offer
 
         return run
+
+    def _opened(self) -> Callable:
+        """Shows what was made beforehand for the example person, unless the model's own results are here."""
+        task = self.task
+
+        @guarded
+        def opened(request: gr.Request) -> list[Any]:
+            session = session_of(request)
+            model, shown, found = session.model(), session.showing.get(task.key), ready.outcomes(session)
+            wanted = f"ready {model.id}" if found and model else None
+            if wanted == shown or (model is not None and shown == model.id):
+                return [gr.skip()] * (len(self.results) + 1)
+            if wanted is not None:
+                outcomes = [each for each in found.values() if task.job in (each.task, EVERYTHING)]
+                session.showing[task.key] = wanted
+                return [*self.updates(session, task.show(session, model, outcomes)), NO_FILE]
+            if shown is None or not shown.startswith("ready "):
+                return [gr.skip()] * (len(self.results) + 1)
+            del session.showing[task.key]
+            return [*self.updates(None, task.empty), NO_FILE]
+
+        return opened
 
     def archive(self, session: Session, model: Model, outcomes: list[Outcome], **more: Any) -> str | None:
         """The ZIP of the outcomes, or None where there are none."""
@@ -229,10 +265,18 @@ def _idle() -> str:
     return panels.fit_panel("Not started", 0.0, "", "", "")
 
 
-def _done(state: panels.Running, outcomes: list[Outcome]) -> str:
-    stopped = not outcomes or any(outcome.stopped for outcome in outcomes)
-    title = "Stopped early: this is what there is" if stopped else "Done"
-    return panels.fit_panel(title, 1.0, "", state.preview, state.curve())
+def _done(state: panels.Running, outcomes: list[Outcome], missing: list[Missing]) -> str:
+    """How a run ended, with a sentence for everything that is missing."""
+    if any(each.stopped for each in (*outcomes, *missing)):
+        title = (
+            "Stopped early: this is what there is"
+            if outcomes
+            else "Stopped before there was anything to show"
+        )
+    else:
+        title = "Done, but not everything worked" if missing else "Done"
+    reasons = " ".join(each.reason for each in missing)
+    return panels.fit_panel(title, 1.0, reasons, state.preview, state.curve())
 
 
 def _need(session: Session, task: Task) -> str:

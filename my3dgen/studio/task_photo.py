@@ -69,6 +69,17 @@ def face(session: Session, photo: str | None) -> Any:
     return found
 
 
+def mask_on_crop(session: Session, photo: str, mask: str) -> np.ndarray:
+    """A mask that came as a picture, on the photo's crop: bool [512, 512].
+
+    By the rule of `my3dgen.inpaint`: only the photo itself says whether a mask of the crop's size is the crop's.
+    """
+    from my3dgen.faces.regions import painted_mask
+    from my3dgen.tasks.inpaint import photo_size
+
+    return painted_mask(mask, face(session, photo), photo_size(photo))
+
+
 def is_small(photo: str) -> bool:
     """Whether super-resolution can take a photo as it is (an unreadable one is judged where it is read)."""
     try:

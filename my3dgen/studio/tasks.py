@@ -31,6 +31,7 @@ SMALLEST, LARGEST = 16, 256  # sides super-resolution reduces a photo to
 MOST_STRENGTH = 2.0
 MOST_LOOKS = 16
 FRAMES = (2, 60)  # pictures of an interpolation
+STOPPED_HALFWAY = "The personalized model had not begun, so there is nothing to compare."
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,12 @@ class Outcome:
     comparison: Any  # my3dgen's Comparison
     report: dict[str, Any]  # the JSON of the endpoint
     stopped: bool  # whether the visitor stopped it before its last step
+    note: str = ""  # of a result made beforehand: HTML that says so
+
+    @property
+    def ready(self) -> bool:
+        """Whether it was made beforehand."""
+        return bool(self.note)
 
     @property
     def sides(self) -> dict[str, Any]:
@@ -52,9 +59,21 @@ class Outcome:
         return {side: float(result.figures[name]) for side, result in self.sides.items()}
 
 
+@dataclass(frozen=True)
+class Missing:
+    """A task that made nothing."""
+
+    task: str  # as my3dgen.compare names it
+    reason: str  # a sentence for the visitor
+    stopped: bool  # whether the visitor stopped it; otherwise it failed
+
+
+Event = Progress | Outcome | Missing  # what a task yields; one Outcome or Missing at last
+
+
 def invert(
     session: Session, model: Model, photo: str | None, steps: float | None, tuning_steps: float | None
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Event]:
     """A new photo rebuilt."""
     options = {"steps": _steps(steps)}
     options["tuning_steps"] = whole("tuning steps", tuning_steps or 0, 0, MOST_STEPS)
@@ -69,8 +88,9 @@ def inpaint(
     mask: np.ndarray | str | None,
     region: str | None,
     steps: float | None,
-) -> Iterator[Progress | Outcome]:
-    """Part of a photo painted anew. mask: a painted one, or the path of one; None: the region."""
+) -> Iterator[Event]:
+    """Part of a photo painted anew. mask: one painted on the crop, or the path of a picture, which may as well
+    have the photo's size; None: the region."""
     options: dict[str, Any] = {
         "steps": _steps(steps),
         "region": one_of("region", region or REGIONS[0], REGIONS),
@@ -78,6 +98,7 @@ def inpaint(
     face, key = task_photo.face(session, photo), task_photo.digest(session, photo)
     if isinstance(mask, str):
         key += task_photo.digest(session, mask)
+        mask = task_photo.mask_on_crop(session, photo, mask)
     elif mask is not None:
         key += hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
     yield from _compare(session, model, "inpaint", face, key, options, mask=mask)
@@ -85,7 +106,7 @@ def inpaint(
 
 def upscale(
     session: Session, model: Model, photo: str | None, size: float | None, steps: float | None
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Event]:
     """A small photo sharpened. size: reduce the photo's crop to so many pixels first; 0: it is small itself."""
     options: dict[str, Any] = {"steps": _steps(steps), "size": None}
     if size:
@@ -98,7 +119,7 @@ def upscale(
 
 def interpolate(
     session: Session, model: Model, start: str | int | None, end: str | int | None, steps: float
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Event]:
     """From one face to another. start and end: photos, or anchors by number; None for both: the two anchors
     that are farthest apart."""
     if (start is None) != (end is None):
@@ -120,7 +141,7 @@ def _end(session: Session, model: Model, value: str | int | None) -> tuple[Any, 
 
 def synthesize(
     session: Session, model: Model, count: float, seed: float, rule: str | None, strength: float
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Event]:
     """New looks of the person."""
     options = {
         "count": whole("count", count, 1, MOST_LOOKS),
@@ -139,7 +160,7 @@ def edit(
     strength: float,
     policy: str | None,
     steps: float | None,
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Event]:
     """A photo rebuilt and changed along an attribute."""
     options = {
         "attribute": one_of("attribute", attribute or ATTRIBUTES[0], ATTRIBUTES),
@@ -181,7 +202,7 @@ def _compare(
     photo_key: Any,
     options: dict[str, Any],
     **heavy: Any,
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Event]:
     """Run a task in both models, unless this session has asked the same before.
 
     photo_key: a name for the photo and for the `heavy` options, which are too large to write down.
@@ -194,6 +215,9 @@ def _compare(
         arguments = (model.prior, model.adapter, photo, list(model.faces), options | heavy)
         comparison = yield from reports(session, compute.compare(task, *arguments, stop_file))
         stopped = Path(stop_file).exists()
+    if comparison is None:
+        yield Missing(task, STOPPED_HALFWAY, True)
+        return
     outcome = Outcome(task, comparison, _report(comparison, model.prior), stopped)
     if not stopped:
         session.remember_result(key, outcome)

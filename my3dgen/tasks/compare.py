@@ -55,7 +55,7 @@ def compare(task: str, prior, me, photo=None, progress=None, **options) -> Compa
     if photo is None and task in NEEDS_PHOTO:
         raise My3DGenError(f"{task} needs a photo; got none")
     if task in ("invert", "inpaint") or (task == "edit" and not isinstance(photo, int)):
-        source, photo = photo, one_face(photo)  # found once for both
+        source, photo = photo, one_face(photo, prior.kind)  # found once for both
         if options.get("mask") is not None:  # only the photo itself says which size a mask has
             options["mask"] = painted_mask(options["mask"], photo, photo_size(source))
     if task in FROM_ANCHORS and me is not None:

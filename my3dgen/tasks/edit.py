@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +9,16 @@ import torch
 from torch import Tensor
 
 from my3dgen.errors import My3DGenError
-from my3dgen.evaluation.metrics import embed, identity_similarity, networks, perceptual_distance
+from my3dgen.evaluation.metrics import embed, identity_similarity
 from my3dgen.faces import Face
 from my3dgen.models.attributes import load_attributes
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.directions import Direction, directions
 from my3dgen.personal.hull import Hull, HullOptions, fit
 from my3dgen.personal.images import from_uint8, to_uint8
+from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback
-from my3dgen.tasks.result import TaskResult, one_face
+from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face
 
 POLICIES = ("project", "stop", "continue")
 STRENGTHS = tuple(round(float(s), 1) for s in np.linspace(-2, 2, 11))  # the published slider
@@ -60,10 +60,10 @@ def edit(
     Raises:
         My3DGenError: for an unknown attribute or policy, a strength out of range, or a photo that cannot be used.
     """
-    start = time.monotonic()
+    start = clock()
     check(attribute, strength, policy)
     if not isinstance(photo, (int, np.integer)):
-        photo = one_face(photo)
+        photo = one_face(photo, prior.kind)
     # They may have to be found. Before the fit: stopping there must not lose it, nor a misspelt name cost it.
     directions(prior, [attribute], progress)
     face, ws, camera = reconstruct(prior, photo, steps, progress, anchors)
@@ -80,7 +80,7 @@ def edit(
         "seconds": 0.0,
     }
     if face is not None:
-        figures["perceptual"] = perceptual_distance(reconstruction, face)
+        figures |= beside_photo(reconstruction, face)
     cosines = (embed(frames) @ embed(against).T).max(1).values
     extra = {
         "attribute": attribute,
@@ -92,10 +92,16 @@ def edit(
     }
     strip = np.concatenate(frames, 1)
     images = {"image": image, "reconstruction": reconstruction, "strip": strip}
-    figures["seconds"] = round(time.monotonic() - start, 2)
+    figures["seconds"] = round(clock() - start, 2)
     result_ws = latents[wanted.index(float(strength))]
     return TaskResult(
-        images, figures, result_ws, camera, networks() | {"score": load_attributes().name}, frames, extra
+        images,
+        figures,
+        result_ws,
+        camera,
+        networks(figures) | {"score": load_attributes().name},
+        frames,
+        extra,
     )
 
 
@@ -186,7 +192,7 @@ def reconstruct(
         if not 0 <= photo < len(known):
             raise My3DGenError(f"there is no anchor {photo}; they are numbered 0 to {len(known) - 1}")
         return None, known.ws[int(photo)], known.cameras[int(photo)]
-    face = one_face(photo)
+    face = one_face(photo, prior.kind)
     found = fit(prior, face, steps=steps, progress=progress)
     return face, found.ws, found.camera
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from my3dgen.errors import My3DGenError
-from my3dgen.evaluation.metrics import identity_similarity, networks, perceptual_distance
+from my3dgen.evaluation.metrics import identity_similarity
 from my3dgen.faces import Face, read
 from my3dgen.faces.regions import painted_mask, region_mask
 from my3dgen.personal.degradations import Masked
 from my3dgen.personal.hull import fit
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import head_region
+from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.blend import composite, enlarged, person_mask
 from my3dgen.tasks.look import novel_views
-from my3dgen.tasks.result import TaskResult, one_face, references_or
+from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face, references_or
 
 LEAST_VISIBLE = 0.1  # part of the head that must stay visible for a fit
 GREY = 128  # of what the fit does not see, in the picture that shows it
@@ -57,8 +57,8 @@ def inpaint(
     Raises:
         My3DGenError: where the photo or the mask cannot be used.
     """
-    start = time.monotonic()
-    face = one_face(photo)
+    start = clock()
+    face = one_face(photo, prior.kind)
     hidden = region_mask(face, region) if mask is None else painted_mask(mask, face, photo_size(photo))
     _require_visible(face, hidden)
     found = fit(prior, face, Masked(hidden), steps=steps, progress=progress)
@@ -77,15 +77,15 @@ def inpaint(
     figures = {
         "id_sim": identity_similarity([image, *views], known),
         "image_id_sim": identity_similarity([image], known),
-        "perceptual": perceptual_distance(image, face),
-        "seconds": round(time.monotonic() - start, 2),
+        **beside_photo(image, face),
+        "seconds": round(clock() - start, 2),
     }
     images = {"image": image, "render": render, "masked": masked}
     images |= {f"view_{i}": view for i, view in enumerate(views)}
     extra = {"masked_share": round(float(hidden.mean()), 4)}
     if found.alpha is not None:
         extra["alpha"] = found.alpha.tolist()
-    return TaskResult(images, figures, found.ws, found.camera, networks(), extra=extra)
+    return TaskResult(images, figures, found.ws, found.camera, networks(figures), extra=extra)
 
 
 def photo_size(photo) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,13 +11,14 @@ from torch import Tensor
 
 from my3dgen.cameras import from_pose, look_at_sampler, split
 from my3dgen.errors import My3DGenError
-from my3dgen.evaluation.metrics import embed, networks
+from my3dgen.evaluation.metrics import embed
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
+from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback, Ticker
 from my3dgen.tasks.edit import anchors_of, reconstruct
 from my3dgen.tasks.look import front, render_views
-from my3dgen.tasks.result import TaskResult
+from my3dgen.tasks.result import TaskResult, networks
 
 # identity is measured on the picture itself and from these sides (look-at sampler values, method.md section 6)
 SIDES = ((-0.35, 0.0), (0.35, 0.0))
@@ -58,7 +58,7 @@ def interpolate(
     Raises:
         My3DGenError: where only one end is given, there are no two anchors to choose, or a number makes no sense.
     """
-    begin = time.monotonic()
+    begin = clock()
     for name, value, least in (("steps", steps, 2), ("video_frames", video_frames, 0)):
         if not least <= int(value) <= MOST:
             raise My3DGenError(f"{name} is {value}; it must be a number from {least} to {MOST}")
@@ -98,10 +98,15 @@ def interpolate(
         "ends": [int(x) if f is None else None for x, f in zip((start, end), faces, strict=True)],
         "references": "photos" if photos else "ends",
     }
-    figures = {"id_sim": float(np.mean(sims)), "seconds": round(time.monotonic() - begin, 2)}
+    figures = {"id_sim": float(np.mean(sims)), "seconds": round(clock() - begin, 2)}
     middle = path[len(views) // 2]
     return TaskResult(
-        {"image": np.concatenate(strip, 1)}, figures, *middle, networks(), tuple(frames or strip), extra
+        {"image": np.concatenate(strip, 1)},
+        figures,
+        *middle,
+        networks(figures),
+        tuple(frames or strip),
+        extra,
     )
 
 

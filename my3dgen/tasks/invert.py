@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import torch
 
-from my3dgen.evaluation.metrics import identity_similarity, networks, perceptual_distance
+from my3dgen.evaluation.metrics import identity_similarity
 from my3dgen.faces import Face
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.project import project
+from my3dgen.personal.slices import clock
 from my3dgen.personal.tune import pivotal_tuning
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.look import novel_views
-from my3dgen.tasks.result import TaskResult, one_face, references_or
+from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face, references_or
 
 
 def invert(
@@ -38,8 +38,8 @@ def invert(
         the novel views and the image, each against its most similar reference; `perceptual` compares
         "image" with the photo.
     """
-    start = time.monotonic()
-    face = one_face(photo)
+    start = clock()
+    face = one_face(photo, prior.kind)
     anchors = project(prior, [face], steps, progress)
     ws, camera = anchors.ws[0], anchors.cameras[0]
     if tuning_steps:
@@ -49,8 +49,8 @@ def invert(
     views = novel_views(prior, ws)
     figures = {
         "id_sim": identity_similarity([image, *views], references_or(face, references)),
-        "perceptual": perceptual_distance(image, face),
-        "seconds": round(time.monotonic() - start, 2),
+        **beside_photo(image, face),
+        "seconds": round(clock() - start, 2),
     }
     images = {"image": image} | {f"view_{i}": v for i, v in enumerate(views)}
-    return TaskResult(images, figures, ws, camera, networks())
+    return TaskResult(images, figures, ws, camera, networks(figures))

@@ -11,22 +11,23 @@ from torch import Tensor
 
 from my3dgen.cameras import look_at_sampler
 from my3dgen.errors import My3DGenError
-from my3dgen.evaluation.metrics import identity_similarity, networks
+from my3dgen.evaluation.metrics import identity_similarity, perceptual_network
 from my3dgen.evaluation.sheets import grid
 from my3dgen.faces import Face
-from my3dgen.models.perceptual import load_perceptual
+from my3dgen.models.perceptual import PerceptualDistance
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.images import from_uint8
 from my3dgen.progress import ProgressCallback, Ticker
 from my3dgen.tasks.edit import anchors_of
 from my3dgen.tasks.look import front, render_views
-from my3dgen.tasks.result import TaskResult
+from my3dgen.tasks.result import TaskResult, networks
 
 RULES = ("dirichlet", "three")
 MOST = 1000  # pictures at once, the paper's number
 YAW, PITCH = 0.35, 0.25  # widest novel views (look-at sampler values, method.md section 6)
 MIXED = 3.0  # about so many anchors share in a sample under either rule
 COMPARED_AT = 128  # side of the pictures in the diversity, pixels
+MOST_PAIRS = 2000  # of pictures that the diversity compares; of more pairs, every so manieth
 
 
 def synthesize(
@@ -56,7 +57,7 @@ def synthesize(
     Returns:
         TaskResult: `frames` (the pictures), "image" (all in a grid); extra["weights"] [count][N]; ws and camera
         of the first. figures: id_sim (mean), diversity and diversity_std (mean and spread of the perceptual
-        distance between every two pictures; 0 for a single one), seconds.
+        distance, by the network that `networks` names, between every two pictures; 0 for a single one), seconds.
 
     Raises:
         My3DGenError: where a number or the rule makes no sense, or there are no anchors.
@@ -96,7 +97,9 @@ def synthesize(
         "references": "photos" if photos else "the anchors' mean",
     }
     sheet = grid(frames, min(len(frames), max(3, round(len(frames) ** 0.5))))
-    return TaskResult({"image": sheet}, figures, latents[0], cameras[0], networks(), tuple(frames), extra)
+    return TaskResult(
+        {"image": sheet}, figures, latents[0], cameras[0], networks(figures), tuple(frames), extra
+    )
 
 
 def weights(anchors: int, count: int, rng: np.random.Generator, rule: str, strength: float) -> np.ndarray:
@@ -122,14 +125,20 @@ def weights(anchors: int, count: int, rng: np.random.Generator, rule: str, stren
 
 @torch.no_grad()
 def diversity(pictures: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Mean and standard deviation of the perceptual distance between every two pictures."""
-    if len(pictures) < 2:
+    """Mean and standard deviation of the perceptual distance between every two pictures (at most `MOST_PAIRS`).
+
+    The network is the one behind every perceptual figure: LPIPS where it is on this computer, else our own.
+    """
+    pairs = [(i, j) for j in range(len(pictures)) for i in range(j)]
+    if not pairs:
         return 0.0, 0.0
-    distance = load_perceptual()
-    features = [distance.features(_small(p)) for p in pictures]
-    found = [
-        float(distance.between(features[i], features[j])) for j in range(len(pictures)) for i in range(j)
-    ]
+    pairs = [pairs[k] for k in np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_PAIRS)).astype(int)]
+    distance, small = perceptual_network(), [_small(p) for p in pictures]
+    if isinstance(distance, PerceptualDistance):  # much faster with each picture's features once
+        features = [distance.features(picture) for picture in small]
+        found = [float(distance.between(features[i], features[j])) for i, j in pairs]
+    else:
+        found = [float(distance(small[i], small[j])) for i, j in pairs]
     return float(np.mean(found)), float(np.std(found))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,15 +12,16 @@ from PIL import Image
 
 from my3dgen.cameras import camera, project_points
 from my3dgen.errors import My3DGenError
-from my3dgen.evaluation.metrics import identity_similarity, networks, perceptual_distance
-from my3dgen.faces import Face, PrepareOptions, QualityLimits, align, pose, prepare, read
+from my3dgen.evaluation.metrics import identity_similarity
+from my3dgen.faces import Face, PrepareOptions, QualityLimits, align, cats, pose, prepare, read
 from my3dgen.personal.degradations import Downsampled, area
 from my3dgen.personal.hull import fit
 from my3dgen.personal.images import from_uint8, to_uint8
+from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.blend import enlarged, person_mask
 from my3dgen.tasks.look import novel_views
-from my3dgen.tasks.result import TaskResult, one_face, references_or
+from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face, references_or
 
 SMALLEST, LARGEST = 16, 256  # sides of a crop, in pixels of the small photo, that make sense here
 DETECT_AT = 768  # longest side to which a small photo is enlarged before its face is looked for
@@ -71,8 +71,8 @@ def upscale(
     Raises:
         My3DGenError: where the photo is no small photo of a face, or the size is out of range.
     """
-    start = time.monotonic()
-    small = _demonstration(photo, size) if size is not None else _small(photo)
+    start = clock()
+    small = _demonstration(photo, size, prior.kind) if size is not None else _small(photo, prior.kind)
     side = len(small.face.image)
     tiny = area(from_uint8(small.face.image)[None], small.side)
     lanczos = enlarged(to_uint8(tiny)[0], side)
@@ -91,11 +91,11 @@ def upscale(
     }
     images |= {f"view_{i}": view for i, view in enumerate(views)}
     figures = _figures(image, render, lanczos, views, small, references)
-    figures["seconds"] = round(time.monotonic() - start, 2)
+    figures["seconds"] = round(clock() - start, 2)
     extra = {"note": small.note} if small.note else {}
     if found.alpha is not None:
         extra["alpha"] = found.alpha.tolist()
-    return TaskResult(images, figures, found.ws, found.camera, networks(), extra=extra)
+    return TaskResult(images, figures, found.ws, found.camera, networks(figures), extra=extra)
 
 
 def _figures(image, render, lanczos, views, small: _Small, references) -> dict[str, float]:
@@ -109,16 +109,17 @@ def _figures(image, render, lanczos, views, small: _Small, references) -> dict[s
     if small.truth is not None or references:  # otherwise the enlargement would be compared with itself
         figures["lanczos_id_sim"] = identity_similarity([lanczos], known)
     if small.truth is not None:
-        figures["perceptual"] = perceptual_distance(image, small.truth)
-        figures["lanczos_perceptual"] = perceptual_distance(lanczos, small.truth)
+        figures |= beside_photo(image, small.truth)
+        plain = beside_photo(lanczos, small.truth)
+        figures |= {f"lanczos_{name}": value for name, value in plain.items()}
     return figures
 
 
 # ---- the small photo
 
 
-def _demonstration(photo, size: int) -> _Small:
-    face = one_face(photo)
+def _demonstration(photo, size: int, kind: str) -> _Small:
+    face = one_face(photo, kind)
     if not isinstance(size, (int, np.integer)) or not SMALLEST <= size <= LARGEST:
         raise My3DGenError(
             f"The size is {size!r}; it must be a whole number from {SMALLEST} to {LARGEST} pixels."
@@ -126,7 +127,7 @@ def _demonstration(photo, size: int) -> _Small:
     return _Small(face, int(size), truth=face)
 
 
-def _small(photo) -> _Small:
+def _small(photo, kind: str) -> _Small:
     if isinstance(photo, Face):
         face = one_face(photo)
         if face.placement is None:
@@ -135,6 +136,9 @@ def _small(photo) -> _Small:
             )
         return _Small(face, _true_side(len(face.image) / face.placement.scale))
     pixels = read.read(photo, read.ReadOptions(shortest_side=SMALLEST)).pixels
+    if kind == "cat":  # there is nobody to look for
+        square, _ = cats.central_square(pixels)
+        return _Small(_frontal(square, read.source_name(photo, 0)), _true_side(len(square)), note=cats.NOTE)
     growth = max(1.0, DETECT_AT / max(pixels.shape[:2]))
     name = read.source_name(photo, 0)
     face = replace(_findable(_grown(pixels, growth)), source=name)

@@ -88,6 +88,7 @@ for (const button of tools) {
 root.querySelector('.m3-clear').addEventListener('click', () => {
   pen.clearRect(0, 0, SIDE, SIDE);
   keep();
+  trigger('clear'); // no part of the face is chosen any more
 });
 watch('value', show);
 show();

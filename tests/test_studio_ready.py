@@ -1,0 +1,84 @@
+"""Results made beforehand: written, read back, and shown by the tabs of a session that has the example's model."""
+
+from __future__ import annotations
+
+import fake_backend
+import numpy as np
+import pytest
+import torch
+from studio_people import write_person
+
+from my3dgen import layout
+from my3dgen.evaluation import ready as files
+from my3dgen.studio import examples, ready, tab_compare, tab_edit, tab_interpolation, tab_inversion
+from my3dgen.studio.session import Model, Registry
+
+COLOUR = (210, 60, 60)
+
+
+@pytest.fixture
+def person(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """An example person whose ready results are those of the stand-in models."""
+    monkeypatch.setattr(examples, "FOLDER", tmp_path / "examples")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setattr(fake_backend, "STEP_SECONDS", 0.0)
+    place = tmp_path / "examples" / "ada"
+    comparisons, adapter = write_person(place, COLOUR, photos=2)
+    assert max(path.stat().st_size for path in (place / layout.READY).glob("*.jpg")) <= files.MOST_BYTES
+    return place, comparisons, adapter
+
+
+def model(adapter, example: str | None = "ada") -> Model:
+    return Model("m", "ada", "k", adapter, "heads", "", (), {}, example)
+
+
+def session_with(chosen: Model):
+    session = Registry().get("secret")
+    session.models[chosen.id], session.current = chosen, chosen.id
+    return session
+
+
+def test_what_is_written_is_read_back(person):
+    place, comparisons, _ = person
+    found = files.read(place)
+    assert set(found) == set(files.RECIPES)
+    for task, comparison in comparisons.items():
+        for side in files.SIDES:
+            before, after = getattr(comparison, side), getattr(found[task], side)
+            assert after.figures["id_sim"] == pytest.approx(before.figures["id_sim"], abs=0.11), task
+            if files.RECIPES[task].frames:
+                assert len(after.frames) == min(files.FRAMES, len(before.frames))
+            else:
+                small = files._shrunk(before.images["image"], 256).astype(int)
+                assert np.abs(after.images["image"].astype(int) - small).mean() < 3, task
+    assert found["upscale"].personalized.images["lanczos"].shape == (256, 256, 3)
+    assert torch.equal(found["edit"].personalized.ws, comparisons["edit"].personalized.ws)
+
+
+def test_every_tab_has_something_for_the_examples_own_model_only(person):
+    place, _, adapter = person
+    session = session_with(model(adapter))
+    outcomes = ready.outcomes(session)
+    assert set(outcomes) == set(files.RECIPES)
+    for show, task in ((tab_inversion, "invert"), (tab_interpolation, "interpolate"), (tab_edit, "edit")):
+        shown = show._show(session, session.model(), [outcomes[task]])
+        assert "Made beforehand from Ada" in shown.note
+        assert "0.7" in shown.figures or "0.6" in shown.figures
+    assert "held-out photo 1" in outcomes["edit"].note
+    assert session.editing.outcome is outcomes["edit"], "the slider moves it at once"
+    assert not session.editing.stale(session, str(place / "photo_00.jpg"))
+    sheet = tab_compare._show(session, session.model(), list(outcomes.values()))
+    assert sheet.more[0].count("rowgroup") == 6
+    assert ready.outcomes(session_with(model(adapter, None))) == {}
+    assert ready.outcomes(Registry().get("empty")) == {}
+
+
+def test_results_of_another_adapter_and_missing_ones_are_not_shown(person):
+    place, _, adapter = person
+    session = session_with(model(adapter))
+    content = (place / layout.ADAPTER).read_bytes()
+    (place / layout.ADAPTER).write_bytes(content + b"x")
+    assert ready.outcomes(session) == {}
+    (place / layout.ADAPTER).write_bytes(content)
+    (place / layout.READY / "ready.json").unlink()
+    assert ready.outcomes(session) == {}

@@ -1,0 +1,150 @@
+"""Stopping a task at any moment, and one task of several that fails: over the stand-in models, without a page."""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import fake_backend
+import gradio as gr
+import pytest
+import torch
+from PIL import Image
+
+import my3dgen
+from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress
+from my3dgen.studio import compute, jobs, panels, service, tab_compare, task_panel, tasks
+from my3dgen.studio.page import Page
+from my3dgen.studio.session import Model, Registry, Session
+from my3dgen.studio.task_panel import TaskPanel
+from my3dgen.studio.tasks import Missing, Outcome
+
+ANCHORS = fake_backend.Anchors(torch.randn(3, 2, 8), torch.zeros(3, 25), ("",) * 3)
+MODEL = Model("m", "a model", "k", fake_backend.Adapter(ANCHORS), "heads", "", (), {})
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    for name in ("load_prior", "prepare", "compare"):
+        monkeypatch.setattr(my3dgen, name, getattr(fake_backend, name))
+    monkeypatch.setattr(compute, "_priors", {})
+    monkeypatch.setattr(compute, "networks", lambda: {"identity": "a fake"})
+    return Registry().get("secret")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    Image.new("RGB", (300, 300), (200, 60, 60)).save(tmp_path / "me.png")
+    return str(tmp_path / "me.png")
+
+
+def test_stopped_in_the_first_half_there_is_no_result(session: Session, photo: str):
+    events = []
+    for event in tasks.invert(session, MODEL, photo, 300, 0):
+        events.append(event)
+        jobs.stop(session)
+    stages = {event.stage for event in events if isinstance(event, Progress)}
+    assert stages == {"pretrained: fit"}, "the personalized half never began"
+    assert isinstance(events[-1], Missing)
+    assert events[-1].stopped
+    assert not session.results
+    assert "personalized model had not begun" in task_panel._done(panels.Running(), [], events[-1:])
+
+
+def test_stopped_in_the_second_half_both_are_kept(session: Session, photo: str):
+    events = []
+    for event in tasks.invert(session, MODEL, photo, 100, 0):
+        events.append(event)
+        if isinstance(event, Progress) and event.stage.startswith("personalized"):
+            jobs.stop(session)
+    assert isinstance(events[-1], Outcome)
+    assert events[-1].stopped
+
+
+def test_stopped_between_two_tasks_says_which_are_missing(session: Session, photo: str):
+    outcomes, missing = [], []
+    for event in tab_compare._run(session, MODEL, photo, ["invert", "edit", "synthesize"]):
+        if isinstance(event, Outcome):
+            outcomes.append(event)
+            jobs.stop(session)
+        missing += [event] if isinstance(event, Missing) else []
+    assert [each.task for each in outcomes] == ["invert"]
+    (only,) = missing
+    assert only.stopped
+    assert "Smile +1, New looks" in only.reason
+    title = task_panel._done(panels.Running(), outcomes, missing)
+    assert "Stopped early" in title
+    assert "New looks" in title
+
+
+def test_a_task_that_fails_loses_nothing_of_the_others(
+    session: Session, photo: str, monkeypatch: pytest.MonkeyPatch
+):
+    def refuses(*_, **__):
+        raise My3DGenError("The mask is <odd>.")
+
+    monkeypatch.setitem(fake_backend.TASKS, "inpaint", refuses)
+    monkeypatch.setitem(fake_backend.TASKS, "edit", lambda *_, **__: 1 / 0)
+    events = list(tab_compare._run(session, MODEL, photo, list(tab_compare.TITLES)))
+    outcomes = [event for event in events if isinstance(event, Outcome)]
+    assert [each.task for each in outcomes] == ["invert", "upscale", "interpolate", "synthesize"]
+    missing = [event for event in events if isinstance(event, Missing)]
+    assert missing[0].reason == "Inpainting, centre: The mask is <odd>."
+    assert missing[1].reason.startswith("Smile +1: Something went wrong")
+    shown = task_panel._done(panels.Running(), outcomes, missing)
+    assert "not everything worked" in shown
+    assert "&lt;odd&gt;" in shown
+    with pytest.raises(My3DGenError, match="odd"):  # nothing at all was made: an error like any other
+        list(tab_compare._run(session, MODEL, photo, ["inpaint"]))
+
+
+def test_what_the_others_made_is_shown_and_in_the_zip(
+    session: Session, photo: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(fake_backend.TASKS, "inpaint", lambda *_, **__: 1 / 0)
+    panels_made = []
+    monkeypatch.setattr(tab_compare, "TaskPanel", lambda *values: panels_made.append(TaskPanel(*values)))
+    with gr.Blocks(), gr.Tab("Compare") as tab:
+        tab_compare.build(Page(), tab)
+    mine = service.REGISTRY.get("of this test")
+    mine.models[MODEL.id], mine.current = MODEL, MODEL.id
+    handler = panels_made[0]._handler()
+    *_, last = handler(
+        SimpleNamespace(session_hash="of this test"), photo, ["invert", "inpaint", "synthesize"]
+    )
+    assert "not everything worked" in last[0]
+    assert "Inpainting, centre: Something went wrong" in last[0]
+    with zipfile.ZipFile(last[-1]["value"]) as file:
+        folders = {name.split("/")[0] for name in file.namelist()}
+    assert folders == {"invert", "synthesize"}
+    assert service.REGISTRY.delete("of this test")
+
+
+def test_loading_a_prior_keeps_nobody_waiting_who_uses_another(session: Session, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(name):
+        begun.set()
+        assert go_on.wait(30)
+        return fake_backend.Prior(name)
+
+    ready = compute.prior("heads")
+    monkeypatch.setattr(my3dgen, "load_prior", slow)
+    loading = threading.Thread(target=compute.prior, args=("ffhq",), daemon=True)
+    loading.start()
+    assert begun.wait(30)
+    found = []
+    other = threading.Thread(
+        target=lambda: found.append((compute.prior("heads"), compute.personalized("heads", MODEL.adapter))),
+        daemon=True,
+    )
+    other.start()
+    other.join(10)
+    go_on.set()
+    loading.join(30)
+    assert found[0][0] is ready
+    assert compute.prior("ffhq").name == "ffhq"
