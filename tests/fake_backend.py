@@ -27,6 +27,7 @@ from my3dgen.progress import Ticker
 SIZE = 128
 STEP_SECONDS = 0.02
 GREY = (150, 150, 150)
+NETWORKS = {"identity": "a fake", "perceptual": "a fake"}
 
 
 def cartoon(colour, yaw: float, pitch: float, size: int = SIZE) -> np.ndarray:
@@ -82,6 +83,7 @@ class TaskResult:
     figures: dict = field(default_factory=dict)
     ws: torch.Tensor | None = None
     camera: torch.Tensor | None = None
+    networks: dict = field(default_factory=lambda: dict(NETWORKS))
     frames: tuple = ()
     extra: dict = field(default_factory=dict)
 
@@ -116,19 +118,19 @@ def prepare(photos, progress=None, kind="person"):
     ticker = Ticker("prepare", len(photos), progress)
     faces = []
     for step, photo in enumerate(photos, 1):
-        faces.append(_face(photo, f"photo {step}" if isinstance(photo, bytes) else str(photo)))
+        faces.append(_face(photo, f"photo {step}" if isinstance(photo, bytes) else str(photo), kind))
         ticker.tick(step)
     return faces
 
 
-def _face(photo, path: str) -> Face:
+def _face(photo, path: str, kind: str) -> Face:
     try:
         image = Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo).convert("RGB")
     except Exception:
         return Face(
             path, refused="This is not a picture that can be read; use JPEG, PNG, WebP and HEIC photos."
         )
-    if np.asarray(image).max() < 8:
+    if kind == "person" and np.asarray(image).max() < 8:
         return Face(
             path, refused="The photo is too dark to see a face.", thumbnail=np.asarray(image.resize((64, 64)))
         )
@@ -145,6 +147,7 @@ def _face(photo, path: str) -> Face:
         warnings,
         None,
         pixels[::8, ::8],
+        kind=kind,
     )
 
 
@@ -349,7 +352,6 @@ def install() -> None:
         setattr(my3dgen, name, getattr(sys.modules[__name__], name))
     for name in ("edited", "region_mask", "depths"):
         setattr(compute, name, getattr(sys.modules[__name__], name))
-    compute.networks = lambda: {"identity": "a fake", "perceptual": "a fake"}
     compute.compare_people = lambda faces: faces
     compute.likeness = lambda *_: {"photos": 0.8, "pretrained": 0.45, "personalized": 0.7}
     priors.default = lambda: "heads"

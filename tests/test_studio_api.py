@@ -19,7 +19,7 @@ from PIL import Image
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.progress import Progress
-from my3dgen.studio import examples, jobs, priors, service, stream
+from my3dgen.studio import examples, jobs, photo_set, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
 from my3dgen.studio.looking import ViewGrid
 from my3dgen.studio.session import Registry, upload_root
@@ -108,10 +108,9 @@ def test_photos_to_results(client: Client, photos):
 def test_the_same_question_is_answered_at_once_and_another_makes_a_second_model(client: Client, photos):
     prepare(client, photos(RED, 3))
     first, report = client.predict("heads", 1, 150, 0, False, api_name="/personalize")
-    start = time.monotonic()
-    _, again = client.predict("heads", 1, 150, 0, False, api_name="/personalize")
-    assert time.monotonic() - start < 2.0 < report["seconds"]["personalize"]
-    assert again == report
+    job = client.submit("heads", 1, 150, 0, False, api_name="/personalize")
+    assert job.result(60)[1] == report
+    assert not [step for _, step in job.outputs() if "stage" in step], "nothing is fitted again"
     _, other = client.predict("heads", 2, 5, 0, False, api_name="/personalize")
     assert other["rank"] == 2
     assert other["seconds"]["project"] == 0.0, "the photos were projected already"
@@ -120,6 +119,22 @@ def test_the_same_question_is_answered_at_once_and_another_makes_a_second_model(
 def test_without_consent_nothing_is_read(client: Client, photos):
     with pytest.raises(AppError, match="Tick the consent box"):
         prepare(client, photos(RED, 1), consent=False)
+
+
+def test_photos_are_read_as_the_named_prior_needs_them(client: Client, photos, tmp_path: Path):
+    dark = str(tmp_path / "dark.png")
+    Image.new("RGB", (300, 300)).save(dark)
+    with pytest.raises(AppError, match="too dark to see a face"):
+        prepare(client, [dark])
+    sent = [handle_file(path) for path in (dark, *photos(RED, 1))]
+    _, report = client.predict(sent, True, "cats", api_name="/prepare")
+    assert len(report["accepted"]) == 2, "nobody looks for a face of a cat"
+    assert "Cats: no face is looked for" in report["notes"][0]
+    assert client.predict("heads", 1, 5, 0, False, api_name="/personalize")[1]["anchors"] == 1
+    job = client.submit("cats", 1, 5, 0, False, api_name="/personalize")
+    report = job.result(60)[1]
+    assert (report["prior"], report["anchors"]) == ("cats", 2)
+    assert "prepare" in {step.get("stage") for _, step in job.outputs()}
 
 
 def test_an_example_person_needs_no_consent(client: Client):
@@ -249,10 +264,10 @@ def test_light_work_is_not_stuck_behind_a_fit(client: Client, other: Client, pho
     prepare(client, photos(RED, 2))
     prepare(other, photos(BLUE, 2))
     other.predict("heads", 1, 5, 0, False, api_name="/personalize")
-    fit = client.submit("heads", 1, 500, 0, False, api_name="/personalize")
-    start = time.monotonic()
+    fit = client.submit("heads", 1, 5000, 0, False, api_name="/personalize")
+    while not fit.outputs():
+        time.sleep(0.05)
     other.predict(0, 0.1, 0.0, api_name="/render")
-    assert time.monotonic() - start < 5.0
     assert not fit.done()
     fit.cancel()
 
@@ -337,11 +352,12 @@ def test_the_oldest_empty_session_makes_room():
 
 def test_a_stream_reports_ends_and_can_be_stopped(tmp_path: Path):
     def work(progress):
-        for step in range(1, 1001):
+        deadline = time.monotonic() + 60
+        for step in range(1, 10**9):
             time.sleep(0.001)
-            if progress(Progress("project", step, 1000, None)) is False:
+            if progress(Progress("project", step, 10**9, None)) is False:
                 return step
-        return 1000
+            assert time.monotonic() < deadline, "nobody stops it"
 
     stop = tmp_path / "stop"
     seen = []
@@ -349,7 +365,7 @@ def test_a_stream_reports_ends_and_can_be_stopped(tmp_path: Path):
         seen.append(report)
         stop.touch()
     assert isinstance(seen[0], Progress)
-    assert seen[-1] < 1000
+    assert isinstance(seen[-1], int)
 
     def broken(progress):
         raise My3DGenError("no")
@@ -372,7 +388,7 @@ def test_errors_become_one_sentence(caplog: pytest.LogCaptureFixture):
 def test_photos_keep_the_servers_folders_to_themselves():
     folder = "/srv/gradio/0123456789abcdef"
     faces = [Face(f"{folder}/a.jpg", refused=f"This is the same picture as {folder}/b.jpg.")]
-    (photo,) = service._photos(faces)
+    (photo,) = photo_set.of_faces(faces, [faces[0].source], "person")
     assert (photo.name, photo.face.refused) == ("a.jpg", "This is the same picture as b.jpg.")
     assert folder not in photo.face.source
 

@@ -32,7 +32,6 @@ def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
     for name in ("load_prior", "prepare", "compare"):
         monkeypatch.setattr(my3dgen, name, getattr(fake_backend, name))
     monkeypatch.setattr(compute, "_priors", {})
-    monkeypatch.setattr(compute, "networks", lambda: {"identity": "a fake"})
     return Registry().get("secret")
 
 
@@ -42,11 +41,25 @@ def photo(tmp_path: Path) -> str:
     return str(tmp_path / "me.png")
 
 
-def test_stopped_in_the_first_half_there_is_no_result(session: Session, photo: str):
-    events = []
-    for event in tasks.invert(session, MODEL, photo, 300, 0):
-        events.append(event)
-        jobs.stop(session)
+def stopped_at(session: Session, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop whatever runs as soon as it reports this stage, however slow the machine is."""
+
+    def compare(*values, progress, **options):
+        def watch(report: Progress):
+            if report.stage.startswith(stage):
+                jobs.stop(session)
+            return progress(report)
+
+        return fake_backend.compare(*values, progress=watch, **options)
+
+    monkeypatch.setattr(my3dgen, "compare", compare)
+
+
+def test_stopped_in_the_first_half_there_is_no_result(
+    session: Session, photo: str, monkeypatch: pytest.MonkeyPatch
+):
+    stopped_at(session, "pretrained", monkeypatch)
+    events = list(tasks.invert(session, MODEL, photo, 10, 0))
     stages = {event.stage for event in events if isinstance(event, Progress)}
     assert stages == {"pretrained: fit"}, "the personalized half never began"
     assert isinstance(events[-1], Missing)
@@ -55,14 +68,40 @@ def test_stopped_in_the_first_half_there_is_no_result(session: Session, photo: s
     assert "personalized model had not begun" in task_panel._done(panels.Running(), [], events[-1:])
 
 
-def test_stopped_in_the_second_half_both_are_kept(session: Session, photo: str):
-    events = []
-    for event in tasks.invert(session, MODEL, photo, 100, 0):
-        events.append(event)
-        if isinstance(event, Progress) and event.stage.startswith("personalized"):
-            jobs.stop(session)
+def test_stopped_in_the_second_half_both_are_kept(
+    session: Session, photo: str, monkeypatch: pytest.MonkeyPatch
+):
+    stopped_at(session, "personalized", monkeypatch)
+    events = list(tasks.invert(session, MODEL, photo, 10, 0))
     assert isinstance(events[-1], Outcome)
     assert events[-1].stopped
+
+
+def test_stopped_while_the_photo_is_read_no_model_begins(
+    session: Session, photo: str, monkeypatch: pytest.MonkeyPatch
+):
+    def prepare(photos, progress=None, kind="person"):
+        jobs.stop(session, "invert")
+        return fake_backend.prepare(photos, progress, kind)
+
+    monkeypatch.setattr(my3dgen, "prepare", prepare)
+    monkeypatch.setattr(my3dgen, "compare", lambda *_, **__: pytest.fail("it was stopped"))
+    (only,) = tasks.invert(session, MODEL, photo, 0, 0)
+    assert isinstance(only, Missing)
+    assert only.stopped
+    assert not session.running
+
+
+def test_stopped_while_it_waits_for_a_free_place_it_ends_as_it_begins(session: Session, photo: str):
+    jobs.wait(session, "invert")
+    jobs.stop(session, "invert")
+    (only,) = tasks.invert(session, MODEL, photo, 0, 0)
+    assert only.stopped
+    assert isinstance(list(tasks.invert(session, MODEL, photo, 0, 0))[-1], Outcome), "said once, heard once"
+    jobs.stop(session, "edit")  # pressed when it had just ended
+    jobs.wait(session, "edit")
+    events = list(tasks.edit(session, MODEL, photo, "smile", 0.0, "project", 0))
+    assert not events[-1].stopped
 
 
 def test_stopped_between_two_tasks_says_which_are_missing(session: Session, photo: str):
@@ -143,7 +182,7 @@ def test_loading_a_prior_keeps_nobody_waiting_who_uses_another(session: Session,
         daemon=True,
     )
     other.start()
-    other.join(10)
+    other.join(30)
     go_on.set()
     loading.join(30)
     assert found[0][0] is ready

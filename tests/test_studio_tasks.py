@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,13 +100,13 @@ def test_every_task_takes_an_adapter_file_and_says_where_there_is_none(client: C
 def test_a_task_reports_where_it_is_and_answers_the_same_question_at_once(client: Client, photos):
     paths = photos(RED, 2)
     personalize(client, paths)
-    job = client.submit(*values("/inpaint", paths[0])[:3], 60, api_name="/inpaint")
-    first = job.result(60)[2]
-    stages = {output[2]["stage"] for output in job.outputs() if "stage" in output[2]}
-    assert stages == {"pretrained: fit", "personalized: fit"}
-    start = time.monotonic()
-    assert client.predict(*values("/inpaint", paths[0])[:3], 60, api_name="/inpaint")[2] == first
-    assert time.monotonic() - start < 1.5, "120 steps would take 2.4 s"
+    asked = [client.submit(*values("/inpaint", paths[0]), api_name="/inpaint")]
+    reports = [asked[0].result(60)[2]]
+    asked += [client.submit(*values("/inpaint", paths[0]), api_name="/inpaint")]
+    reports += [asked[1].result(60)[2]]
+    stages = [{output[2].get("stage") for output in job.outputs()[:-1]} for job in asked]
+    assert stages == [{"pretrained: fit", "personalized: fit"}, set()], "the second time nothing is fitted"
+    assert reports[0] == reports[1]
 
 
 def test_a_mask_of_ones_own(client: Client, photos, tmp_path: Path):
@@ -271,7 +270,7 @@ def test_a_mask_of_a_photo_as_large_as_the_crop_is_the_photos(
     """As on the command line: only a photo of another size can have a mask of the crop's size."""
     face = prepare([str(ROOT / "examples" / "ada" / "photo_09.jpg")])[0]
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(task_photo, "face", lambda session, photo: face)
+    monkeypatch.setattr(task_photo, "face", lambda *_: face)
     sent = []
 
     def compare(task, prior, adapter, photo, references, options, stop_file):

@@ -39,6 +39,7 @@ class PriorOptions:
     lr_super: float = 0.006  # the same, super-resolution alone
     lr_joint: float = 0.004  # the same, everything together
     mapping_lr: float = 10.0  # the mapping's rate is this many times larger (its layers have lr_mul 0.01)
+    depth_weight: float = 2.0  # of the rendered depth's error, everything together
     perceptual: float = 0.1  # weight of the perceptual distance of final pictures
     density_scale: float = 8.0  # raw density a unit of occupancy logit
     ema: float = 0.99  # decay of the averaged weights, which are what is saved; runs are short
@@ -147,6 +148,11 @@ class Trainer:
         small = F.interpolate(first.image, size=out["image_raw"].shape[-2:], mode="area")
         weight = F.interpolate(attention(first), size=small.shape[-2:], mode="area")
         raw = {"raw": 0.5 * ((out["image_raw"] - small).abs() * weight).mean()}
+        # the face's relief by itself; a jump at an outline counts no more than a tenth of the box
+        truth = F.interpolate(first.depth[:, None], size=small.shape[-2:], mode="nearest")
+        person = F.interpolate((first.part != WALL)[:, None].float(), size=small.shape[-2:], mode="nearest")
+        off = (out["image_depth"] - truth).abs().clamp(max=0.1) * person
+        raw["depth"] = o.depth_weight * off.sum() / person.sum().clamp(min=1)
         return raw | self._picture_loss(out["image"], first)
 
     def _picture_loss(self, image: torch.Tensor, truth: Batch) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
-from my3dgen.studio import api_tasks, inputs, looking, priors, service
+from my3dgen.studio import api_tasks, inputs, looking, photo_set, priors, service
 from my3dgen.studio.api_tasks import progress_report
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import EXPORT, FIT, LIGHT, RENDER, session_of
@@ -54,7 +54,7 @@ def build() -> None:
 
     task = [pretrained, personalized, report]
     options = [prior, rank, steps, seed, symmetry]
-    endpoint(prepare, [photos, consent], [gallery, report], "prepare", **RENDER)
+    endpoint(prepare, [photos, consent, prior], [gallery, report], "prepare", **RENDER)
     endpoint(load_example, [example], [gallery, report], "load_example", **RENDER)
     endpoint(personalize, options, [adapter_file, report], "personalize", **FIT)
     endpoint(load_adapter, [adapter_in], [report], "load_adapter", **RENDER)
@@ -65,14 +65,16 @@ def build() -> None:
     endpoint(delete_my_data, [], [report], "delete_my_data", **LIGHT)
 
 
-def prepare(photos: list[str], consent: bool, request: gr.Request) -> Any:
-    """Read photos of one person into this session, in place of the ones before. Returns the crops of the
-    usable ones and a JSON report: {"accepted": [{"source", "camera" (25 numbers), "yaw_degrees",
+def prepare(photos: list[str], consent: bool, prior: str = "", request: gr.Request = None) -> Any:
+    """Read photos of one person (or cat) into this session, in place of the ones before, as a prior needs them;
+    without one named, for the one used last or else the default. Returns the crops of the usable ones and a JSON report: {"accepted": [{"source", "camera" (25 numbers), "yaw_degrees",
     "pitch_degrees", "warnings"}], "refused": [{"source", "reason"}],
     "notes": sentences about the set, "example"}."""
     session = session_of(request)
+    if prior:
+        session.prior = priors.checked(prior)
     service.add_photos(session, photos or [], consent, replace_all=True)
-    return service.photos_gallery(session), service.photos_report(session)
+    return photo_set.gallery(session), photo_set.report(session)
 
 
 def load_example(name: str, request: gr.Request) -> Any:
@@ -80,7 +82,7 @@ def load_example(name: str, request: gr.Request) -> Any:
     does."""
     session = session_of(request)
     service.load_example(session, name)
-    return service.photos_gallery(session), service.photos_report(session)
+    return photo_set.gallery(session), photo_set.report(session)
 
 
 def personalize(
@@ -88,7 +90,8 @@ def personalize(
 ) -> Iterator[Any]:
     """Personalize a prior to the session's photos. Yields reports {"stage", "step", "steps", "seconds_left"},
     at last the adapter file and {"prior", "rank", "bytes", "trainable_parameters", "anchors", "seconds",
-    "id_sim", "stopped"}. The same photos and options answer at once."""
+    "id_sim", "stopped"}. The same photos and options answer at once; photos that were read for a prior of another
+    kind (people, cats) are read again first."""
     session = session_of(request)
     for event in service.fit(session, service.fit_options(prior, rank, steps, seed, symmetry)):
         yield (None, progress_report(event)) if isinstance(event, Progress) else (event.path, event.report)

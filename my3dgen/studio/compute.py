@@ -100,6 +100,19 @@ def terms(prior: str) -> str:
     return releases.terms(prior) if prior in releases.RELEASES else ""
 
 
+def download(prior: str) -> str:
+    """What has to be downloaded before an offered prior can be used, a sentence; "" where it is here."""
+    from my3dgen.priors import releases
+
+    if priors.installed(prior):
+        return ""
+    size = releases.release(prior).bytes
+    words = f"{size / 1e6:.0f} MB" if size else "some hundred MB; its exact size is not known here"
+    if releases.offline():
+        return f"Its file ({words}) is not on this computer, and this server may not download anything."
+    return f"Its file is not on this computer: the first use downloads it ({words})."
+
+
 def kind_of(prior: str) -> tuple[str, str]:
     """What photos are for a prior by its offered name: the kind for `prepare`, and a sentence to show ("" for people)."""
     from my3dgen.faces.cats import NOTE
@@ -156,13 +169,6 @@ def likeness(base: Any, mine: Any, faces: list[Any], anchors: Any) -> dict[str, 
     from my3dgen.evaluation.reconstruction import to_other_photos
 
     return to_other_photos(base, mine, faces, anchors)
-
-
-def networks() -> dict[str, str]:
-    """Names of the networks behind the figures."""
-    from my3dgen.evaluation.metrics import networks
-
-    return networks()
 
 
 @on_gpu(60)

@@ -98,7 +98,9 @@ def _idle() -> str:
     return panels.fit_panel("Not started", 0.0, "", "", None)
 
 
-def _queued() -> Any:
+@guarded
+def _queued(request: gr.Request) -> Any:
+    jobs.wait(session_of(request), "export")
     return (
         panels.fit_panel("Waiting for a free place: one file is made at a time", 0.0, "", "", None),
         gr.update(interactive=False),
@@ -143,5 +145,5 @@ def _shown(value: str | list[str] | None) -> Any:
 
 @guarded
 def _stop(request: gr.Request) -> Any:
-    jobs.stop(session_of(request))
+    jobs.stop(session_of(request), "export")
     return gr.update(interactive=False)

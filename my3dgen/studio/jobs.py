@@ -19,7 +19,12 @@ from my3dgen.studio.session import GONE, Session
 def running(session: Session, kind: str) -> Iterator[str]:
     """Mark a job of a session, so that the visitor can stop it; gives the path whose existence stops it."""
     path = session.new_path("stop")
-    session.running[kind] = path
+    with session.lock:
+        session.running[kind] = path
+        early = kind in session.stop_early
+        session.stop_early.discard(kind)
+    if early:
+        Path(path).touch()
     try:
         yield path
     finally:
@@ -28,9 +33,21 @@ def running(session: Session, kind: str) -> Iterator[str]:
         shutil.rmtree(Path(path).parent, ignore_errors=True)
 
 
-def stop(session: Session) -> None:
-    """Ask what is running in this session to stop and keep what there is."""
-    for path in list(session.running.values()):
+def wait(session: Session, kind: str) -> None:
+    """Say that a job was asked for and will begin: only from now on `stop` can stop it early."""
+    session.stop_early.discard(kind)
+
+
+def stop(session: Session, waiting: str | None = None) -> None:
+    """Ask what is running in this session to stop and keep what there is.
+
+    waiting: a job that may not have begun yet (one fit runs at a time); if so, it stops as soon as it begins.
+    """
+    with session.lock:
+        if waiting is not None and waiting not in session.running:
+            session.stop_early.add(waiting)
+        paths = list(session.running.values())
+    for path in paths:
         with suppress(OSError):  # it has just ended
             Path(path).touch()
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from my3dgen.progress import Progress
 from my3dgen.studio.examples import Example, thumbnail
+from my3dgen.studio.photo_set import angles
 from my3dgen.studio.pictures import data_uri
-from my3dgen.studio.service import angles
 from my3dgen.studio.session import Model, Photo
 
 STAGES = {
@@ -125,6 +125,12 @@ def people(examples: Iterable[Example], chosen: str | None = None) -> str:
         '<p class="m3-label">Or try an example person (rendered, nobody real)</p>'
         f'<div class="m3-people" role="group" aria-label="Example people">{buttons}</div>'
     )
+
+
+def prior_note(title: str, about: str, more: Iterable[str] = ()) -> str:
+    """What to know about a prior before it is used: its licence, its download, how it takes photos."""
+    sentences = "".join(f"<br>{escape(sentence)}" for sentence in more if sentence)
+    return f'<p class="m3-hint m3-info m3-prior" role="status">Prior: {escape(title)}. {escape(about)}{sentences}</p>'
 
 
 def research_data(prior: str) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from my3dgen import layout
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress, ProgressCallback
-from my3dgen.studio import compute, examples, priors
+from my3dgen.studio import compute, examples, photo_set, priors
 from my3dgen.studio.compute import FitOptions
 from my3dgen.studio.jobs import GONE, digest, reports, running, whole
-from my3dgen.studio.session import Model, Photo, Registry, Session
+from my3dgen.studio.session import Model, Registry, Session
 
 REGISTRY = Registry()
 REGISTRY.on_delete = lambda session: compute.forget(
@@ -45,7 +40,7 @@ def add_photos(
 ) -> int:
     """Read photos (uploaded files, or a file's bytes) in place of what the session has, or added to it.
 
-    Returns how many of them are usable. With `replace_all`, photos of which none is usable raise
+    The prior that was chosen last says how. Returns how many of them are usable. With `replace_all`, photos of which none is usable raise
     My3DGenError and leave the session as it was.
     """
     REGISTRY.owns_uploads(session, [photo for photo in photos if isinstance(photo, str)])
@@ -58,28 +53,23 @@ def add_photos(
         raise My3DGenError(
             f"{there + len(photos)} photos are too many; at most {MOST_PHOTOS} help, so choose the best ones."
         )
-    new = _photos(compute.prepare(photos, progress))
+    kind, _ = photo_set.kind(session)
+    new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind)
     usable = [photo for photo in new if photo.face.refused is None]
     if replace_all and not usable:
-        reasons = "; ".join(f"{photo.name}: {photo.face.refused}" for photo in new[:3])
-        raise My3DGenError(
-            f"None of the {len(new)} photos can be used ({reasons})." if len(new) > 1 else reasons
-        )
+        raise My3DGenError(photo_set.refusals(new))
     with session.lock:
         keep = [] if replace_all or session.example else session.photos
         known = {photo.digest for photo in keep if photo.digest}
-        photos = keep + [photo for photo in new if not photo.digest or photo.digest not in known]
-        if keep:
-            faces = compute.compare_people([photo.face for photo in photos])
-            photos = [replace(photo, face=face) for photo, face in zip(photos, faces, strict=True)]
-        session.photos, session.example = photos, None
+        together = keep + [photo for photo in new if not photo.digest or photo.digest not in known]
+        session.photos, session.example = photo_set.compared(together) if keep else together, None
     return len(usable)
 
 
 def load_example(session: Session, name: str, progress: ProgressCallback | None = None) -> None:
     """Put an example person's photos in place of the session's (no consent needed: nobody is real)."""
     person = examples.named(name)
-    photos = _photos(_example_faces(person, progress))
+    photos = photo_set.of_faces(_example_faces(person, progress), person.photos, "person")
     with session.lock:
         session.photos, session.example = photos, person.name
     if person.adapter is not None:
@@ -124,69 +114,6 @@ def remove_photo(session: Session, photo_id: Any) -> None:
         session.photos = [photo for photo in session.photos if photo.id != photo_id]
 
 
-def _photos(faces: list[Any]) -> list[Photo]:
-    """Give faces ids. File names stay here and go into no adapter; the server's folders are told nobody."""
-    folders = {f"{Path(face.source).parent}/" for face in faces} - {"./"}
-    return [_photo(face, folders) for face in faces]
-
-
-def _photo(face: Any, folders: set[str]) -> Photo:
-    def plain(sentence: str) -> str:
-        for folder in folders:
-            sentence = sentence.replace(folder, "")
-        return sentence
-
-    digest = ""
-    if face.refused is None:
-        camera = np.asarray(face.camera, np.float32)
-        digest = hashlib.sha256(np.ascontiguousarray(face.image).tobytes() + camera.tobytes()).hexdigest()
-    name, photo_id = Path(face.source).name, secrets.token_hex(8)
-    refused = None if face.refused is None else plain(face.refused)
-    face = replace(face, source=photo_id, refused=refused, warnings=tuple(map(plain, face.warnings)))
-    return Photo(photo_id, name, face, digest)
-
-
-def angles(face: Any) -> tuple[float, float]:
-    """Yaw and pitch of a face's camera in degrees (see cameras.camera for the signs)."""
-    from my3dgen import cameras
-
-    yaw, pitch, _ = cameras.angles(face.camera)
-    return math.degrees(yaw), math.degrees(pitch)
-
-
-def photos_notes(session: Session) -> list[str]:
-    """What to say about the usable photos as a set, a sentence each."""
-    from my3dgen.faces import set_warnings
-
-    return set_warnings([photo.face for photo in session.photos])
-
-
-def photos_report(session: Session) -> dict[str, Any]:
-    """The JSON of /prepare."""
-    accepted, refused = [], []
-    for photo in session.photos:
-        if photo.face.refused is not None:
-            refused.append({"source": photo.name, "reason": photo.face.refused})
-            continue
-        yaw, pitch = angles(photo.face)
-        accepted.append(
-            {
-                "source": photo.name,
-                "camera": [round(float(value), 6) for value in photo.face.camera],
-                "yaw_degrees": round(yaw, 1),
-                "pitch_degrees": round(pitch, 1),
-                "warnings": list(photo.face.warnings),
-            }
-        )
-    notes = photos_notes(session)
-    return {"accepted": accepted, "refused": refused, "notes": notes, "example": session.example}
-
-
-def photos_gallery(session: Session) -> list[tuple[str, str]]:
-    """The crops of the usable photos (paths of PNG files) with their names."""
-    return [(session.save_image(photo.face.image, "crop"), photo.name) for photo in session.accepted()]
-
-
 # ---------------------------------------------------------------- personalization
 
 
@@ -206,20 +133,23 @@ def fit_options(
 def fit(session: Session, options: FitOptions) -> Iterator[Progress | Model]:
     """Personalize the session's photos; yields reports and at last the model, which becomes the chosen one.
 
-    The same photos and options give the model that is already there, at once.
+    Photos that were read for another kind of prior are read anew first. The same photos and options give the model
+    that is already there, at once.
     """
-    photos = session.accepted()
-    if not photos:
-        raise My3DGenError(NO_PHOTOS)
-    digests = [photo.digest for photo in photos]
-    key, projection = digest(digests, vars(options)), digest(digests, options.prior)
-    for model in list(session.models.values()):
-        if model.key == key:
-            session.current = model.id
-            yield model
-            return
-    faces, person = [photo.face for photo in photos], session.example
+    session.prior = options.prior
     with running(session, "fit") as stop_file:
+        yield from photo_set.read_again(session, stop_file)
+        photos, person = session.accepted(), session.example
+        if not photos:
+            raise My3DGenError(NO_PHOTOS)
+        digests = [photo.digest for photo in photos]
+        key, projection = digest(digests, vars(options)), digest(digests, options.prior)
+        for model in list(session.models.values()):
+            if model.key == key:
+                session.current = model.id
+                yield model
+                return
+        faces = [photo.face for photo in photos]
         stream = compute.fit(options, faces, session.anchors.get(projection), stop_file)
         result = yield from reports(session, stream)
     if result.adapter is None:

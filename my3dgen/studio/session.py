@@ -50,6 +50,8 @@ class Photo:
     name: str  # the file's own name, for the visitor's eyes only
     face: Any  # my3dgen's Face, refused or not
     digest: str  # of crop and camera: the same photo gives the same digest
+    original: str | bytes  # the file it was read from, or its content: a prior of another kind reads it anew
+    kind: str = "person"  # what it was read as; a refused face does not say
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Session:
     folder: Path
     photos: list[Photo] = field(default_factory=list)
     example: str | None = None  # name of the example person, if the photos are theirs
+    prior: str = ""  # the prior chosen last, which says how photos are read; "": the default
     anchors: dict[str, Any] = field(default_factory=dict)  # projections by photos and prior
     models: OrderedDict[str, Model] = field(default_factory=OrderedDict)
     current: str | None = None  # id of the chosen model
@@ -85,9 +88,11 @@ class Session:
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
     results: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task outcomes by what was asked
     editing: Any = None  # the fit that the attribute sliders move, with its model's id
+    edit_hidden: str = ""  # why the edited faces were taken off the page; empty: they are on it
     showing: dict[str, str] = field(default_factory=dict)  # task -> whose results its tab shows
     looking: object = None  # the newest request for views; older ones give up
     running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
+    stop_early: set[str] = field(default_factory=set)  # jobs that were stopped while they waited to begin
     waiting: int = 0  # photos that were dropped before the consent box was ticked
     shown: tuple[Any, ...] | None = None  # photo cards the page shows already (they are large)
     numbered: str | None = None  # the model whose numbered photos the page shows already
@@ -248,6 +253,7 @@ class Registry:
         with session.lock:
             session.photos, session.example, session.current = [], None, None
             session.photo = session.editing = None
+            session.prior = session.edit_hidden = ""
             stores = (session.anchors, session.models, session.views, session.uploads)
             for store in (*stores, session.lent, session.prepared, session.results, session.showing):
                 store.clear()

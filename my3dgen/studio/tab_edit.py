@@ -88,12 +88,23 @@ def build(page: Page, tab: gr.Tab) -> None:
     @guarded
     def settle(request: gr.Request, photo: str | None, *values: Any) -> Any:
         """The slider was let go: the rest of the tab follows."""
+        return whole(session_of(request), photo, *values)
+
+    @guarded
+    def belongs(request: gr.Request, photo: str | None, *values: Any) -> Any:
+        """The model or the photo is another one: the faces go, and come back with what they were made from."""
         session = session_of(request)
+        if session.editing is None or session.editing.stale(session, photo) == session.edit_hidden:
+            return [gr.skip()] * len(everything)
+        return whole(session, photo, *values)
+
+    def whole(session: Session, photo: str | None, *values: Any) -> list[Any]:
         editing = session.editing
         if editing is None:
             return [gr.skip()] * len(everything)
-        if reason := editing.stale(session, photo):
-            return cleared(reason)
+        session.edit_hidden = editing.stale(session, photo)
+        if session.edit_hidden:
+            return cleared(session.edit_hidden)
         shown = _edited(editing, *values)
         more = {
             f"{side}/{values[0]}_{values[1]:+.1f}.png": png(picture) for side, picture in shown.pair.items()
@@ -101,31 +112,16 @@ def build(page: Page, tab: gr.Tab) -> None:
         path = panel.archive(session, editing.model, [editing.outcome], more=more)
         return [*panel.updates(session, shown), gr.update(value=path, interactive=True)]
 
-    @guarded
-    def photo_changed(request: gr.Request, photo: str | None) -> Any:
-        """What is shown belongs to the photo it was made from."""
-        session = session_of(request)
-        reason = session.editing.stale(session, photo) if session.editing else ""
-        return cleared(reason) if reason else [gr.skip()] * len(everything)
-
     takes = [panel.photo, attribute, strength, policy]
     moving = {"trigger_mode": "always_last", **RENDER, **QUIET}
     strength.input(preview, takes, panel.shots, **moving)
     strength.release(settle, takes, everything, **moving)
     for choice in (attribute, policy):
         choice.input(preview, takes, panel.shots, **moving).then(settle, takes, everything, **moving)
-    panel.photo.change(photo_changed, panel.photo, everything, **moving)
-
-    def follow(place: int) -> None:
-        def update(session: Session) -> Any:
-            editing = session.editing
-            # Only the model: a change of the photo is an event of this tab.
-            return cleared(reason)[place] if editing and (reason := editing.stale(session)) else gr.skip()
-
-        page.follow(everything[place], update)
-
-    for place in range(len(everything)):
-        follow(place)
+    panel.photo.change(belongs, takes, everything, **moving)
+    model = gr.State("")  # the chosen one's id; only an event of this tab knows where its slider is
+    page.follow(model, lambda session: session.current or "")
+    model.change(belongs, takes, everything, **moving)
 
 
 def _controls(panel: TaskPanel) -> Sequence[Any]:
@@ -162,6 +158,7 @@ def _run(
     for item in tasks.edit(session, model, photo, attribute, 0.0, policy, steps):
         if isinstance(item, Outcome):
             session.editing = Editing(model, item, task_photo.digest(session, photo))
+            session.edit_hidden = ""
         yield item
 
 
@@ -176,7 +173,7 @@ def _show(
 ) -> Shown:
     outcome = outcomes[-1]
     if outcome.ready:  # its picture is of these very values
-        session.editing = Editing(model, outcome, None)
+        session.editing, session.edit_hidden = Editing(model, outcome, None), ""
         pictures = {side: result.images["image"] for side, result in outcome.sides.items()}
         return _shown(outcome, pictures, attribute, strength, policy)
     return _edited(session.editing, attribute, strength, policy)

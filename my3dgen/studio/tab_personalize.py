@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from my3dgen.progress import Progress
-from my3dgen.studio import figures, inputs, jobs, panels, priors, service
+from my3dgen.studio import compute, figures, inputs, jobs, panels, photo_set, priors, service
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, session_of
 from my3dgen.studio.session import Session
@@ -65,9 +65,7 @@ def build(page: Page) -> None:
     loading = page.changed_by(upload.upload(_upload, upload, upload, **RENDER, **options))
     loading.failure(lambda: None, None, upload, queue=False, **options)
     page.go(onwards, "look")
-    page.follow(
-        start, lambda session: gr.update(interactive=bool(session.accepted()) and not session.running)
-    )
+    page.follow(start, _start)
     page.follow(stop, lambda session: gr.update(interactive="fit" in session.running))
     page.follow(need, _need)
     page.blank(panel, _idle())
@@ -76,7 +74,8 @@ def build(page: Page) -> None:
     page.follow(download, _download)
     page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
     page.on_load(_priors, [prior_note, prior, page.research])
-    prior.change(_research, prior, page.research, **LIGHT, **options)
+    page.blank(prior, "")
+    page.changed_by(prior.change(_chosen, prior, [prior_note, page.research], **LIGHT, **options))
 
 
 def _title(offer: priors.Offer) -> str:
@@ -92,18 +91,36 @@ def _priors() -> Any:
     """Which prior is the default here, and which are installed (asked late: it takes torch)."""
     offer = priors.about(priors.default())
     choices = [(f"default ({offer.title})", ""), *((_title(each), each.name) for each in priors.offered())]
-    note = panels.hint(f"Prior: {offer.title}. {offer.about}")
-    return note, gr.update(choices=choices), panels.research_data(offer.name)
+    return _note(offer.name), gr.update(choices=choices), panels.research_data(offer.name)
 
 
 @guarded
-def _research(prior: str) -> str:
-    return panels.research_data(priors.checked(prior))
+def _chosen(prior: str, request: gr.Request) -> Any:
+    """Another prior: what to know before it is used, and from now on photos are read for it."""
+    session = session_of(request)
+    session.prior = priors.checked(prior)
+    return _note(session.prior), panels.research_data(session.prior)
+
+
+def _note(prior: str) -> str:
+    offer, (_, how) = priors.about(prior), compute.kind_of(prior)
+    return panels.prior_note(offer.title, offer.about, [how, compute.terms(prior), compute.download(prior)])
+
+
+def _start(session: Session) -> Any:
+    # Photos that were refused for one kind of prior may be good for another.
+    ready = bool(session.accepted() or photo_set.stale(session))
+    return gr.update(interactive=ready and not session.running)
 
 
 def _need(session: Session) -> Any:
     if session.running:
         return gr.skip()
+    if stale := len(photo_set.stale(session)):
+        photos = f"{stale} photo{'s were' if stale > 1 else ' was'}"
+        return panels.hint(
+            f"{photos} read for another kind of prior, and will first be read again for this one.", "good"
+        )
     usable = len(session.accepted())
     if usable == 0:
         return panels.hint("A model is loaded: go and look around." if session.models else service.NO_PHOTOS)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from my3dgen.progress import Progress, ProgressCallback
-from my3dgen.studio import examples, inputs, panels, service, stream
+from my3dgen.studio import examples, inputs, panels, photo_set, service, stream
 from my3dgen.studio.camera import camera, taken
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import PRIVATE, RENDER, Page, session_of
@@ -86,7 +86,7 @@ def _status(session: Session) -> str:
     sentences = (
         [f"{refused} of {len(session.photos)} photos are refused: the card says why."] if refused else []
     )
-    sentences += service.photos_notes(session) or [f"{usable} usable photos: a good set."]
+    sentences += photo_set.notes(session) or [f"{usable} usable photos: a good set."]
     text = " ".join(sentences)
     return panels.hint(text, "good" if usable else "bad")
 

@@ -168,11 +168,13 @@ class TaskPanel:
         page, task = self.page, self.task
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
-        queued = self.start.click(_queued, None, [self.panel, self.start, self.stop], **LIGHT, **QUIET)
+        queued = self.start.click(
+            _queuer(task.job), None, [self.panel, self.start, self.stop], **LIGHT, **QUIET
+        )
         running = queued.then(self._handler(), takes, outputs, **FIT, **QUIET)
         page.changed_by(running)
         running.failure(_idle, None, self.panel, queue=False, **QUIET)
-        self.stop.click(_stop, None, self.stop, **LIGHT, **QUIET)
+        self.stop.click(_stopper(task.job), None, self.stop, **LIGHT, **QUIET)
         page.follow(need, lambda session: _need(session, task))
         page.follow(self.start, lambda session: gr.update(interactive=session.model() is not None))
         page.follow(self.stop, lambda session: gr.update(interactive=task.job in session.running))
@@ -287,15 +289,23 @@ def _need(session: Session, task: Task) -> str:
     return panels.hint(f"Model: {model.label}. {what}", "good")
 
 
-def _queued() -> Any:
-    panel = panels.fit_panel("Waiting for a free place: one fit runs at a time", 0.0, "", "", "")
-    return panel, gr.update(interactive=False), gr.update(interactive=True)
+def _queuer(job: str) -> Callable:
+    @guarded
+    def queued(request: gr.Request) -> Any:
+        jobs.wait(session_of(request), job)
+        panel = panels.fit_panel("Waiting for a free place: one fit runs at a time", 0.0, "", "", "")
+        return panel, gr.update(interactive=False), gr.update(interactive=True)
+
+    return queued
 
 
-@guarded
-def _stop(request: gr.Request) -> Any:
-    jobs.stop(session_of(request))
-    return gr.update(interactive=False)
+def _stopper(job: str) -> Callable:
+    @guarded
+    def stop(request: gr.Request) -> Any:
+        jobs.stop(session_of(request), job)
+        return gr.update(interactive=False)
+
+    return stop
 
 
 @guarded

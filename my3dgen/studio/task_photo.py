@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from my3dgen.errors import My3DGenError
-from my3dgen.studio import compute, examples
+from my3dgen.studio import compute, examples, photo_set
 from my3dgen.studio.service import REGISTRY
 from my3dgen.studio.session import Session
 
@@ -57,27 +57,33 @@ def digest(session: Session, photo: str | None) -> str:
         raise My3DGenError(EXPIRED) from None
 
 
-def face(session: Session, photo: str | None) -> Any:
-    """The photo as my3dgen's Face, prepared once a session. Raises My3DGenError where it cannot be used."""
-    key = digest(session, photo)
+def face(session: Session, photo: str | None, prior: str | None = None) -> Any:
+    """The photo as my3dgen's Face for a prior (None: the chosen model's), prepared once a session for each kind.
+
+    Raises My3DGenError where it cannot be used.
+    """
+    if prior is None and (model := session.model()) is not None:
+        prior = model.prior
+    kind, _ = photo_set.kind(session) if prior is None else compute.kind_of(prior)
+    key = f"{kind} {digest(session, photo)}"
     found = session.prepared.get(key)
     if found is None:
-        (found,) = compute.prepare([photo])
+        (found,) = compute.prepare([photo], kind=kind)
         if found.refused is not None:
             raise My3DGenError(found.refused)
         session.remember_face(key, found)
     return found
 
 
-def mask_on_crop(session: Session, photo: str, mask: str) -> np.ndarray:
-    """A mask that came as a picture, on the photo's crop: bool [512, 512].
+def mask_on_crop(found: Any, photo: str, mask: str) -> np.ndarray:
+    """A mask that came as a picture, on the crop of the photo's face: bool [512, 512].
 
     By the rule of `my3dgen.inpaint`: only the photo itself says whether a mask of the crop's size is the crop's.
     """
     from my3dgen.faces.regions import painted_mask
     from my3dgen.tasks.inpaint import photo_size
 
-    return painted_mask(mask, face(session, photo), photo_size(photo))
+    return painted_mask(mask, found, photo_size(photo))
 
 
 def is_small(photo: str) -> bool:

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Missing:
 
 
 Event = Progress | Outcome | Missing  # what a task yields; one Outcome or Missing at last
+Subject = tuple[Any, dict[str, Any]]  # what a task works on, and options that are too large to write down
 
 
 def invert(
@@ -77,8 +78,8 @@ def invert(
     """A new photo rebuilt."""
     options = {"steps": _steps(steps)}
     options["tuning_steps"] = whole("tuning steps", tuning_steps or 0, 0, MOST_STEPS)
-    face = task_photo.face(session, photo)
-    yield from _compare(session, model, "invert", face, task_photo.digest(session, photo), options)
+    key = task_photo.digest(session, photo)
+    yield from _compare(session, model, "invert", key, options, _face(session, model, photo))
 
 
 def inpaint(
@@ -95,13 +96,17 @@ def inpaint(
         "steps": _steps(steps),
         "region": one_of("region", region or REGIONS[0], REGIONS),
     }
-    face, key = task_photo.face(session, photo), task_photo.digest(session, photo)
+    key = task_photo.digest(session, photo)
     if isinstance(mask, str):
         key += task_photo.digest(session, mask)
-        mask = task_photo.mask_on_crop(session, photo, mask)
     elif mask is not None:
         key += hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
-    yield from _compare(session, model, "inpaint", face, key, options, mask=mask)
+
+    def read() -> Subject:
+        face = task_photo.face(session, photo, model.prior)
+        return face, {"mask": task_photo.mask_on_crop(face, photo, mask) if isinstance(mask, str) else mask}
+
+    yield from _compare(session, model, "inpaint", key, options, read)
 
 
 def upscale(
@@ -113,8 +118,8 @@ def upscale(
         options["size"] = whole("size", size, SMALLEST, LARGEST)
     key = task_photo.digest(session, photo)
     # What is small itself is read by the task: it may be too small to find a face in.
-    source = task_photo.face(session, photo) if size else photo
-    yield from _compare(session, model, "upscale", source, key, options)
+    read = _face(session, model, photo) if size else lambda: (photo, {})
+    yield from _compare(session, model, "upscale", key, options, read)
 
 
 def interpolate(
@@ -125,18 +130,25 @@ def interpolate(
     if (start is None) != (end is None):
         raise My3DGenError("Only one end of the way was given; choose both, or none.")
     options = {"steps": whole("steps", steps, *FRAMES)}
-    ends, keys = zip(*(_end(session, model, value) for value in (start, end)), strict=True)
-    yield from _compare(session, model, "interpolate", None, keys, options, start=ends[0], end=ends[1])
+    keys = [_end_key(session, model, value) for value in (start, end)]
+
+    def read() -> Subject:
+        ends = [
+            task_photo.face(session, value, model.prior) if isinstance(value, str) else value
+            for value in (start, end)
+        ]
+        return None, {"start": ends[0], "end": ends[1]}
+
+    yield from _compare(session, model, "interpolate", keys, options, read)
 
 
-def _end(session: Session, model: Model, value: str | int | None) -> tuple[Any, str]:
-    """A photo as a face, or an anchor's number, and a name for it."""
+def _end_key(session: Session, model: Model, value: str | int | None) -> str:
+    """A name for an end of the way: a photo, or an anchor by number."""
     if value is None:
-        return None, ""
+        return ""
     if isinstance(value, str):
-        return task_photo.face(session, value), task_photo.digest(session, value)
-    anchor = whole("anchor", value, 0, len(model.adapter.anchors.ws) - 1)
-    return anchor, f"anchor {anchor}"
+        return task_photo.digest(session, value)
+    return f"anchor {whole('anchor', value, 0, len(model.adapter.anchors.ws) - 1)}"
 
 
 def synthesize(
@@ -149,7 +161,7 @@ def synthesize(
         "rule": one_of("rule", rule or RULES[0], RULES),
         "strength": number("strength", strength, 0.0, 1.0),
     }
-    yield from _compare(session, model, "synthesize", None, "", options)
+    yield from _compare(session, model, "synthesize", "", options, lambda: (None, {}))
 
 
 def edit(
@@ -168,8 +180,8 @@ def edit(
         "policy": one_of("policy", policy or POLICIES[0], POLICIES),
         "steps": _steps(steps),
     }
-    face = task_photo.face(session, photo)
-    yield from _compare(session, model, "edit", face, task_photo.digest(session, photo), options)
+    key = task_photo.digest(session, photo)
+    yield from _compare(session, model, "edit", key, options, _face(session, model, photo))
 
 
 def edited(
@@ -190,6 +202,11 @@ def edited(
     )
 
 
+def _face(session: Session, model: Model, photo: str | None) -> Callable[[], Subject]:
+    """What `_compare` reads where a task needs one photo's face and nothing else."""
+    return lambda: (task_photo.face(session, photo, model.prior), {})
+
+
 def _steps(value: float | None) -> int | None:
     return whole("steps", value or 0, 0, MOST_STEPS) or None
 
@@ -198,22 +215,25 @@ def _compare(
     session: Session,
     model: Model,
     task: str,
-    photo: Any,
-    photo_key: Any,
+    subject_key: Any,
     options: dict[str, Any],
-    **heavy: Any,
+    read: Callable[[], Subject],
 ) -> Iterator[Event]:
     """Run a task in both models, unless this session has asked the same before.
 
-    photo_key: a name for the photo and for the `heavy` options, which are too large to write down.
+    subject_key: a name for what `read` returns. `read` is called once the visitor can stop it: finding the face in
+        a photo takes its time.
     """
-    key = digest(task, model.id, photo_key, options)
+    key = digest(task, model.id, subject_key, options)
     if (kept := session.results.get(key)) is not None:
         yield kept
         return
     with running(session, task) as stop_file:
-        arguments = (model.prior, model.adapter, photo, list(model.faces), options | heavy)
-        comparison = yield from reports(session, compute.compare(task, *arguments, stop_file))
+        photo, heavy = read()
+        comparison = None
+        if not Path(stop_file).exists():
+            arguments = (model.prior, model.adapter, photo, list(model.faces), options | heavy)
+            comparison = yield from reports(session, compute.compare(task, *arguments, stop_file))
         stopped = Path(stop_file).exists()
     if comparison is None:
         yield Missing(task, STOPPED_HALFWAY, True)
@@ -226,7 +246,7 @@ def _compare(
 
 def _report(comparison: Any, prior: str) -> dict[str, Any]:
     """The JSON of a task: figures of both models, and lists such as the scores along a slider."""
-    report: dict[str, Any] = {"prior": prior, "networks": compute.networks()}
+    report: dict[str, Any] = {"prior": prior, "networks": comparison.pretrained.networks}
     for side in SIDES:
         result = getattr(comparison, side)
         report[side] = {name: _plain(value) for name, value in (result.figures | result.extra).items()}
