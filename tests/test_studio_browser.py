@@ -158,6 +158,31 @@ def test_stop_keeps_what_there_is_and_a_second_model_can_be_chosen(visit, photos
     expect(page.locator("#look-status")).not_to_contain_text("stopped early")
 
 
+def test_a_chosen_prior_says_what_it_asks_for_and_photos_are_read_again(visit, photos):
+    v: Visit = visit("phone")
+    page = v.page
+    v.consent()
+    v.upload("#photos", photos(RED, 2))
+    v.cards(2)
+    v.tab("Personalize")
+    page.get_by_role("button", name="Options").first.click()
+    page.locator("#prior input").click()
+    page.get_by_role("option", name="cats").click()
+    note = page.locator("#prior-note")
+    expect(note).to_contain_text("NVIDIA Source Code License, non-commercial")
+    expect(note).to_contain_text("downloads it")
+    expect(note).to_contain_text("central square")
+    expect(page.locator("#personalize-status")).to_contain_text("2 photos were read for another kind")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
+    page.locator("#personalize").click()
+    expect(page.locator("#model input")).to_have_value("cats · 2 photos · rank 1")
+    v.tab("Selfies")
+    expect(page.locator("#selfies-status")).to_contain_text("Cats:")
+    page.locator("#delete").click()
+    v.cards(0)
+    expect(note).to_contain_text("synthetic people")
+
+
 def test_an_example_person_with_held_out_photos_and_delete(visit):
     v: Visit = visit()
     page = v.page

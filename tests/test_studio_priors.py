@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_backend
 import pytest
@@ -13,15 +15,15 @@ from PIL import Image
 import my3dgen
 from my3dgen.errors import My3DGenError
 from my3dgen.faces.cats import NOTE
-from my3dgen.studio import compute, photo_set, priors, service, tab_personalize, task_photo, tasks
-from my3dgen.studio.session import Model, Registry, Session
+from my3dgen.studio import compute, jobs, photo_set, priors, service, tab_personalize, task_photo, tasks
+from my3dgen.studio.session import Model, Session
 
 ANCHORS = fake_backend.Anchors(torch.randn(3, 2, 8), torch.zeros(3, 25), ("",) * 3)
 MODEL = Model("m", "a model", "k", fake_backend.Adapter(ANCHORS), "heads", "", (), {})
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Session]:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     for name in ("load_prior", "prepare", "project", "personalize", "compare", "with_mirrors", "TuneOptions"):
         monkeypatch.setattr(my3dgen, name, getattr(fake_backend, name))
@@ -30,7 +32,8 @@ def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
     monkeypatch.setattr(compute, "likeness", lambda *_: {})
     monkeypatch.setattr(compute, "compare_people", lambda faces: faces)
     monkeypatch.setattr(priors, "default", lambda: "heads")
-    return Registry().get("secret")
+    yield service.REGISTRY.get("of this test")
+    service.REGISTRY.delete("of this test")
 
 
 @pytest.fixture
@@ -49,8 +52,7 @@ def fit(session: Session, prior: str) -> list:
 def test_photos_are_read_again_for_a_prior_of_another_kind(session: Session, dark: list[str]):
     assert service.add_photos(session, [dark[0], Path(dark[1]).read_bytes()], True) == 0
     assert not photo_set.stale(session)
-    tab_personalize._chosen("cats", type("request", (), {"session_hash": None}))
-    session.prior = "cats"
+    tab_personalize._chosen("cats", SimpleNamespace(session_hash="of this test"))
     assert tab_personalize._start(session)["interactive"], "refused ones may be good for another prior"
     assert "2 photos were read for another kind" in tab_personalize._need(session)
     *reports, model = fit(session, "cats")
@@ -58,7 +60,9 @@ def test_photos_are_read_again_for_a_prior_of_another_kind(session: Session, dar
     assert [face.kind for face in model.faces] == ["cat", "cat"]
     assert [photo.name for photo in session.photos][0] == "tom.png"
     assert not photo_set.stale(session)
-    with pytest.raises(My3DGenError, match="None of the 2 photos can be used .tom.png: The photo is too dark"):
+    with pytest.raises(
+        My3DGenError, match="None of the 2 photos can be used .tom.png: The photo is too dark"
+    ):
         fit(session, "heads")
     assert session.model() is model
 
@@ -75,21 +79,15 @@ def test_stopped_while_photos_are_read_again_nothing_has_changed(
     session: Session, dark: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     def prepare(photos, progress=None, kind="person"):
-        service.jobs_stop(session)
+        jobs.stop(session)
         return fake_backend.prepare(photos, progress, kind)
 
     service.add_photos(session, dark, True)
     before = session.photos
-    monkeypatch.setattr(service, "jobs_stop", tasks_stop, raising=False)
     monkeypatch.setattr(my3dgen, "prepare", prepare)
     with pytest.raises(My3DGenError, match="Stopped while the photos were read again"):
         fit(session, "cats")
     assert session.photos is before
-
-
-def tasks_stop(session: Session) -> None:
-    for path in session.running.values():
-        Path(path).touch()
 
 
 def test_once_a_prior_is_chosen_photos_are_read_for_it_at_once(session: Session, dark: list[str]):

@@ -168,7 +168,7 @@ def test_loading_a_prior_keeps_nobody_waiting_who_uses_another(session: Session,
 
     def slow(name):
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(120)
         return fake_backend.Prior(name)
 
     ready = compute.prior("heads")
@@ -182,7 +182,7 @@ def test_loading_a_prior_keeps_nobody_waiting_who_uses_another(session: Session,
         daemon=True,
     )
     other.start()
-    other.join(30)
+    other.join(60)
     go_on.set()
     loading.join(30)
     assert found[0][0] is ready

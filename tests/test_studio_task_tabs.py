@@ -166,9 +166,9 @@ def test_stop_keeps_what_there_is_and_delete_empties_every_tab(visit):
     page.locator("#inversion-photo-held-out").get_by_role("button", name="Held-out photo 1").click()
     page.get_by_role("button", name="Options").locator("visible=true").click()
     steps = page.get_by_label("number input for Projection steps")
-    steps.fill("400")
+    steps.fill("1000")
     steps.blur()
-    expect(page.get_by_label("range slider for Projection steps")).to_have_value("400")  # taken over
+    expect(page.get_by_label("range slider for Projection steps")).to_have_value("1000")  # taken over
     page.locator("#inversion-start").click()
     expect(page.locator("#inversion-panel")).to_contain_text("Pretrained model")
     page.locator("#inversion-stop").click()
@@ -215,6 +215,37 @@ def test_delete_leaves_no_file_of_any_tab(visit, app, photos):
     page.locator("#delete").click()
     expect(page.locator("#deleted")).to_contain_text("Everything of yours is deleted")
     assert not files() - start
+
+
+def test_edited_faces_go_and_come_back_with_their_model_and_their_photo(visit):
+    v = with_model(visit)
+    page = v.page
+    v.tab("Smile & age")
+    page.locator("#edit-photo-held-out").get_by_role("button", name="Held-out photo 1").click()
+    v.run("edit")
+    shots, scores = page.locator("#edit-shots img"), page.locator("#edit-figures")
+    expect(shots).to_have_count(3)
+    v.tab("Personalize")
+    page.get_by_role("button", name="Options").first.click()
+    page.get_by_label("Seed").fill("7")
+    page.get_by_label("Seed").blur()
+    page.locator("#personalize").click()
+    chooser = page.locator("#model input")
+    expect(chooser).to_have_value("Ben · heads · 10 photos · rank 1 · seed 7")
+    v.tab("Smile & age")
+    expect(scores).to_contain_text("Another model was chosen")
+    expect(shots).to_have_count(0)
+    v.tab("Personalize")
+    chooser.click()
+    page.get_by_role("option", name="Ben · heads · 10 photos · rank 1", exact=True).click()
+    v.tab("Smile & age")
+    expect(shots).to_have_count(3)
+    expect(scores).to_contain_text("0.60")
+    expect(page.locator("#edit-zip")).to_be_enabled()
+    page.locator("#edit-photo-held-out").get_by_role("button", name="Held-out photo 2").click()
+    expect(shots).to_have_count(0)
+    page.locator("#edit-photo-held-out").get_by_role("button", name="Held-out photo 1").click()
+    expect(shots).to_have_count(3)
 
 
 def test_a_small_photo_is_taken_as_it_is(visit, tmp_path):

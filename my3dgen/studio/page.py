@@ -32,6 +32,7 @@ class Page:
     tabs: gr.Tabs | None = None
     research: gr.HTML | None = None  # what Selfies says about the chosen prior's research data
     watchers: list[tuple[Any, Callable[[Session], Any]]] = field(default_factory=list)
+    reactions: list[tuple[Callable, Any, Any, dict[str, Any]]] = field(default_factory=list)
     blanks: list[tuple[Any, Any]] = field(default_factory=list)
     changes: list[Any] = field(default_factory=list)
     loads: list[tuple[Callable, Any]] = field(default_factory=list)
@@ -42,6 +43,10 @@ class Page:
         A page starts with an empty session, so components are laid out as they should look for one.
         """
         self.watchers.append((component, update))
+
+    def react(self, function: Callable, inputs: Any, outputs: Any, **options: Any) -> None:
+        """Call an event handler whenever the session changed: for what takes inputs, or longer than `follow` may."""
+        self.reactions.append((function, inputs, outputs, options))
 
     def blank(self, component: Any, value: Any = None) -> None:
         """Give `component` this value when the visitor deletes everything."""
@@ -75,6 +80,9 @@ class Page:
         for event in [*self.changes, deleted]:
             event.success(refresh, None, components, **options)
             event.failure(refresh, None, components, **options)
+        for event in self.changes:
+            for function, inputs, outputs, how in self.reactions:
+                event.success(function, inputs, outputs, **how)
         values = [value for _, value in self.blanks]
         deleted.success(lambda: values, None, [component for component, _ in self.blanks], **options)
         for function, outputs in self.loads:

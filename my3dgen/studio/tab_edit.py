@@ -119,9 +119,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     for choice in (attribute, policy):
         choice.input(preview, takes, panel.shots, **moving).then(settle, takes, everything, **moving)
     panel.photo.change(belongs, takes, everything, **moving)
-    model = gr.State("")  # the chosen one's id; only an event of this tab knows where its slider is
-    page.follow(model, lambda session: session.current or "")
-    model.change(belongs, takes, everything, **moving)
+    page.react(belongs, takes, everything, **moving)
 
 
 def _controls(panel: TaskPanel) -> Sequence[Any]:

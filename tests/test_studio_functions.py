@@ -1,0 +1,127 @@
+"""Sessions, streams, errors and checks: the functions under the page and the endpoints."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from my3dgen.errors import My3DGenError
+from my3dgen.faces import Face
+from my3dgen.progress import Progress
+from my3dgen.studio import examples, jobs, photo_set, priors, service, stream
+from my3dgen.studio.guard import UNEXPECTED, sentence, visible
+from my3dgen.studio.looking import ViewGrid
+from my3dgen.studio.session import Registry, upload_root
+
+
+def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry(idle_seconds=3600.0)
+    session = registry.get("secret")
+    assert registry.get("secret") is session
+    assert registry.get("another") is not session
+    assert registry.get(None) is not registry.get(None)
+    upload = tmp_path / "ab12" / "me.jpg"
+    upload.parent.mkdir()
+    upload.write_bytes(b"photo")
+    outside = tmp_path.parent / "outside.jpg"
+    outside.write_bytes(b"not an upload")
+    registry.owns_uploads(session, [str(upload), str(outside)])
+    registry.owns_uploads(registry.get("another"), [str(upload)])
+    path = session.save_image(np.zeros((4, 4, 3), np.uint8), "x")
+    assert "secret" not in path
+    assert upload_root() in Path(path).parents
+    session.used -= 3601.0
+    registry.sweep()
+    assert session.deleted
+    assert not Path(path).exists()
+    assert upload.exists(), "another visitor sent the same photo"
+    assert outside.exists()
+    assert registry.delete("another")
+    assert not upload.parent.exists()
+    assert not registry.delete("another")
+
+
+def test_the_oldest_empty_session_makes_room():
+    registry = Registry(limit=2)
+    full, empty = registry.get("a"), registry.get("b")
+    full.photos = [object()]
+    registry.get("c")
+    assert registry.get("a") is full
+    assert empty.deleted
+
+
+def test_a_stream_reports_ends_and_can_be_stopped(tmp_path: Path):
+    def work(progress):
+        deadline = time.monotonic() + 60
+        for step in range(1, 10**9):
+            time.sleep(0.001)
+            if progress(Progress("project", step, 10**9, None)) is False:
+                return step
+            assert time.monotonic() < deadline, "nobody stops it"
+
+    stop = tmp_path / "stop"
+    seen = []
+    for report in stream.run(work, str(stop)):
+        seen.append(report)
+        stop.touch()
+    assert isinstance(seen[0], Progress)
+    assert isinstance(seen[-1], int)
+
+    def broken(progress):
+        raise My3DGenError("no")
+
+    with pytest.raises(My3DGenError, match="no"):
+        list(stream.run(broken))
+
+
+def test_errors_become_one_sentence(caplog: pytest.LogCaptureFixture):
+    path = upload_root() / "0123456789abcdef0123" / "a<b>.jpg"
+    assert sentence(My3DGenError(f"{path} is no photo.")) == "a&lt;b&gt;.jpg is no photo."
+    try:
+        raise ValueError("my name is in here")
+    except ValueError as error:
+        assert visible(error).message == UNEXPECTED
+    assert "ValueError" in caplog.text
+    assert "my name" not in caplog.text
+
+
+def test_photos_keep_the_servers_folders_to_themselves():
+    folder = "/srv/gradio/0123456789abcdef"
+    faces = [Face(f"{folder}/a.jpg", refused=f"This is the same picture as {folder}/b.jpg.")]
+    (photo,) = photo_set.of_faces(faces, [faces[0].source], "person")
+    assert (photo.name, photo.face.refused) == ("a.jpg", "This is the same picture as b.jpg.")
+    assert folder not in photo.face.source
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "1", True, 2.5, 11])
+def test_numbers_are_checked(value):
+    with pytest.raises(My3DGenError, match="rank is"):
+        jobs.whole("rank", value, 1, 10)
+
+
+def test_an_adapter_cannot_name_a_file_as_its_prior(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MY3DGEN_PRIOR", raising=False)
+    with pytest.raises(My3DGenError, match="does not have"):
+        priors.of_adapter("/etc/passwd")
+    monkeypatch.setenv("MY3DGEN_PRIOR", "/srv/own.pkl")
+    assert priors.source(priors.of_adapter("own person")) == "/srv/own.pkl"
+    assert "/srv" not in json.dumps([vars(offer) for offer in priors.offered()])
+
+
+def test_the_views_start_at_the_front_and_cover_the_grid():
+    batches = ViewGrid().batches()
+    assert batches[0] == (2, (4,))
+    views = [(row, column) for row, columns in batches for column in columns]
+    assert len(views) == len(set(views)) == 45
+
+
+def test_no_examples_is_fine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(examples, "FOLDER", tmp_path / "none")
+    assert examples.listed() == []
+    with pytest.raises(My3DGenError, match="none are installed"):
+        service.load_example(Registry().get(None), "anna")
