@@ -80,8 +80,12 @@ class IdentityNetwork(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """[B, 3, 64, 64] in [-1, 1] -> unit vectors [B, 512]."""
+        return F.normalize(self.features(windows), dim=1)
+
+    def features(self, windows: Tensor) -> Tensor:
+        """[B, 3, 64, 64] in [-1, 1] -> vectors [B, 512] of any length."""
         x = self.norm(self.blocks(self.stem(windows)))
-        return F.normalize(self.head_norm(self.head(F.adaptive_avg_pool2d(x, 3).flatten(1))), dim=1)
+        return self.head_norm(self.head(F.adaptive_avg_pool2d(x, 3).flatten(1)))
 
     def embed(self, images: Tensor) -> Tensor:
         """EG3D crops [B, 3, S, S] in [-1, 1], any S -> unit vectors [B, 512]. Differentiable."""
