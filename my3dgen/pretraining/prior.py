@@ -26,9 +26,9 @@ class PriorOptions:
 
     data: str = "data/train"  # folder of rendered shards
     out: str = "runs/prior"  # checkpoints and logs go here
-    minutes_points: float = 55  # time for the stage in 3D
-    minutes_super: float = 20  # time for super-resolution alone
-    minutes_joint: float = 40  # time for everything together, through the volume renderer
+    minutes_points: float = 96  # time for the stage in 3D
+    minutes_super: float = 22  # time for super-resolution alone
+    minutes_joint: float = 74  # time for everything together, through the volume renderer
     batch: int = 5  # people a step in 3D
     views: int = 2  # views of each of them: planes are the dear part, and both views share them
     pixels: int = 768  # pixels a view in 3D
