@@ -248,7 +248,7 @@ def test_delete_my_data_removes_every_file(app: Served, client: Client, photos):
 def test_deleting_ends_a_fit_that_runs(client: Client, photos):
     prepare(client, photos(RED, 2))
     fit = client.submit("heads", 1, 3000, 0, False, api_name="/personalize")
-    while not fit.outputs():
+    while not fit.outputs() and not fit.done():
         time.sleep(0.05)
     assert client.predict(api_name="/delete_my_data") == {"deleted": True}
     with pytest.raises(AppError, match="deleted while this was running"):
@@ -260,7 +260,7 @@ def test_light_work_is_not_stuck_behind_a_fit(client: Client, other: Client, pho
     prepare(other, photos(BLUE, 2))
     other.predict("heads", 1, 5, 0, False, api_name="/personalize")
     fit = client.submit("heads", 1, 5000, 0, False, api_name="/personalize")
-    while not fit.outputs():
+    while not fit.outputs() and not fit.done():
         time.sleep(0.05)
     other.predict(0, 0.1, 0.0, api_name="/render")
     assert not fit.done()

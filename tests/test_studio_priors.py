@@ -79,7 +79,7 @@ def test_stopped_while_photos_are_read_again_nothing_has_changed(
     session: Session, dark: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     def prepare(photos, progress=None, kind="person"):
-        jobs.stop(session)
+        jobs.stop(session, "fit")
         return fake_backend.prepare(photos, progress, kind)
 
     service.add_photos(session, dark, True)

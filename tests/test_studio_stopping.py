@@ -47,7 +47,7 @@ def stopped_at(session: Session, stage: str, monkeypatch: pytest.MonkeyPatch) ->
     def compare(*values, progress, **options):
         def watch(report: Progress):
             if report.stage.startswith(stage):
-                jobs.stop(session)
+                jobs.stop(session, "invert")
             return progress(report)
 
         return fake_backend.compare(*values, progress=watch, **options)
@@ -104,12 +104,30 @@ def test_stopped_while_it_waits_for_a_free_place_it_ends_as_it_begins(session: S
     assert not events[-1].stopped
 
 
+def test_a_stop_ends_its_own_job_only(session: Session):
+    with jobs.running(session, "fit") as fit, jobs.running(session, "export") as export:
+        jobs.stop(session, "export")
+        assert Path(export).exists() and not Path(fit).exists()
+        jobs.stop(session, "fit")
+        assert Path(fit).exists()
+
+
+def test_a_stop_that_came_too_late_stops_nothing_later(session: Session, photo: str):
+    assert isinstance(list(tasks.invert(session, MODEL, photo, 0, 0))[-1], Outcome)
+    jobs.stop(session, "invert")  # its answer was there already
+    assert isinstance(list(tasks.invert(session, MODEL, photo, 0, 0))[-1], Outcome)
+    assert "invert" not in session.stop_early
+    jobs.stop(session, "synthesize")  # pressed in its own tab
+    events = list(tab_compare._run(session, MODEL, photo, ["synthesize"]))
+    assert isinstance(events[-1], Outcome) and not events[-1].stopped
+
+
 def test_stopped_between_two_tasks_says_which_are_missing(session: Session, photo: str):
     outcomes, missing = [], []
     for event in tab_compare._run(session, MODEL, photo, ["invert", "edit", "synthesize"]):
         if isinstance(event, Outcome):
             outcomes.append(event)
-            jobs.stop(session)
+            jobs.stop(session, "compare")
         missing += [event] if isinstance(event, Missing) else []
     assert [each.task for each in outcomes] == ["invert"]
     (only,) = missing
@@ -187,3 +205,21 @@ def test_loading_a_prior_keeps_nobody_waiting_who_uses_another(session: Session,
     loading.join(30)
     assert found[0][0] is ready
     assert compute.prior("ffhq").name == "ffhq"
+
+
+def test_deleting_twice_empties_everything_twice():
+    page, sent = Page(), []
+    page.blank(object(), gr.update(value=None, visible=False))
+
+    class Event:
+        def success(self, function, _inputs, outputs, **_):
+            sent.append(function) if len(outputs) else None
+
+        failure = success
+
+    page.connect(lambda *_, **__: None, Event())
+    (blank,) = sent
+    for _ in range(2):
+        (update,) = blank()
+        assert "value" in update
+        update.pop("value")  # what Gradio does with an update

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import time
 
 import torch
 
 from my3dgen.cameras import camera
 from my3dgen.errors import My3DGenError
+from my3dgen.personal.timing import peak_rss_mb
 
 
 def bench(name: str | None, device: str | None, random_weights: bool, repeat: int) -> dict:
@@ -57,7 +57,7 @@ def bench(name: str | None, device: str | None, random_weights: bool, repeat: in
         "threads": torch.get_num_threads(),
         "prior": name,
         "milliseconds": milliseconds,
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": peak_rss_mb(),
     }
 
 

@@ -74,8 +74,8 @@ class Descent(ABC):
         self.rng.set_state(torch.tensor(state))
 
 
-class _Paused(Exception):
-    """The budget is used. Raised in a fit, caught by `work_for`."""
+class _Paused(BaseException):
+    """The budget is used. Raised in a fit, caught by `work_for`; no `except Exception` between them may keep it."""
 
     def __init__(self, saved: Saved):
         super().__init__("the time budget is used")

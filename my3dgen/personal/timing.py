@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from dataclasses import replace
 
@@ -78,7 +79,7 @@ def time_person(
         "full_steps": full,
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "seconds_a_step": {stage: round(value, 4) for stage, value in each.items()},
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": peak_rss_mb(),
     }
     if on_gpu:
         result["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated(prior.device) / 2**20)
@@ -87,6 +88,12 @@ def time_person(
         whole["both"] = sum(whole.values())
         result["full_run_seconds_extrapolated"] = {stage: round(value) for stage, value in whole.items()}
     return result
+
+
+def peak_rss_mb() -> int:
+    """The most memory this process has had, megabytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)  # macOS counts bytes
 
 
 def _noise(seed: int) -> Face:

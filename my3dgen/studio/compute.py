@@ -46,7 +46,7 @@ class Fit:
     stopped: bool  # whether a visitor stopped it before its last step
 
 
-class _StoppedHalfway(Exception):  # noqa: N818 (no error: a visitor's wish on its way out of a task)
+class _StoppedHalfway(BaseException):  # no error: a visitor's wish on its way out of a task
     """A comparison was stopped before its second model began."""
 
 

@@ -38,16 +38,16 @@ def wait(session: Session, kind: str) -> None:
     session.stop_early.discard(kind)
 
 
-def stop(session: Session, waiting: str | None = None) -> None:
-    """Ask what is running in this session to stop and keep what there is.
+def stop(session: Session, job: str) -> None:
+    """Ask one job of this session to stop and keep what there is; the others go on.
 
-    waiting: a job that may not have begun yet (one fit runs at a time); if so, it stops as soon as it begins.
+    One that was asked for and has not begun yet (one fit runs at a time) stops as soon as it begins.
     """
     with session.lock:
-        if waiting is not None and waiting not in session.running:
-            session.stop_early.add(waiting)
-        paths = list(session.running.values())
-    for path in paths:
+        path = session.running.get(job)
+        if path is None:
+            session.stop_early.add(job)
+    if path is not None:
         with suppress(OSError):  # it has just ended
             Path(path).touch()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,7 +84,12 @@ class Page:
         for event in self.changes:
             for function, inputs, outputs, how in self.reactions:
                 event.success(function, inputs, outputs, **how)
-        values = [value for _, value in self.blanks]
-        deleted.success(lambda: values, None, [component for component, _ in self.blanks], **options)
+        # A copy for every call: Gradio takes the value out of the very update it is given.
+        deleted.success(
+            lambda: copy.deepcopy([value for _, value in self.blanks]),
+            None,
+            [component for component, _ in self.blanks],
+            **options,
+        )
         for function, outputs in self.loads:
             load(function, None, outputs, show_progress="hidden", **LIGHT, **PRIVATE)

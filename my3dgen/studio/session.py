@@ -212,7 +212,8 @@ class Registry:
             self._erase(session)
         for session in alive:
             with suppress(OSError):  # a file went while we looked; the next sweep comes soon
-                for path in session.folder.rglob("*") if session.folder.exists() else ():
+                own = session.folder.rglob("*") if session.folder.exists() else ()
+                for path in [*own, *map(Path, tuple(session.uploads))]:
                     if path.is_file():
                         os.utime(path)
 

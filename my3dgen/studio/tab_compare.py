@@ -14,7 +14,7 @@ import numpy as np
 from my3dgen.errors import My3DGenError
 from my3dgen.studio import figures, tasks
 from my3dgen.studio.guard import visible
-from my3dgen.studio.jobs import running, stop
+from my3dgen.studio.jobs import running, stop, wait
 from my3dgen.studio.page import Page
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Session
@@ -91,7 +91,7 @@ def _run(session: Session, model: Model, photo: str | None, chosen: list[str]) -
                 return
             for item in _shielded(session, task, runs[task]):
                 if Path(stop_file).exists():
-                    stop(session)  # also what began after the button was pressed
+                    stop(session, task)  # also what began after the button was pressed
                 if isinstance(item, Missing) and not item.stopped:
                     failed.append(item)
                 yield item
@@ -102,6 +102,7 @@ def _run(session: Session, model: Model, photo: str | None, chosen: list[str]) -
 
 def _shielded(session: Session, task: str, run: Callable[[], Iterator[Event]]) -> Iterator[Event]:
     """One of the tasks; if it fails, the others go on."""
+    wait(session, task)
     try:
         for item in run():
             yield (

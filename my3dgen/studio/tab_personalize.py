@@ -50,7 +50,7 @@ def build(page: Page) -> None:
     onwards = gr.Button("Next: look around", variant="primary", interactive=False, elem_id="to-look")
 
     options = {"show_progress": "hidden", **PRIVATE}
-    queued = start.click(_queued, None, [panel, start], **LIGHT, **options)
+    queued = start.click(_queued, None, [panel, start, stop], **LIGHT, **options)
     fitting = queued.then(
         _fit,
         [prior, rank, steps, seed, symmetry],
@@ -154,10 +154,14 @@ def _download(session: Session) -> Any:
     return gr.update(value=model.path if model else None, interactive=model is not None)
 
 
-def _queued() -> Any:
-    return panels.fit_panel(
-        "Waiting for a free place: one personalization runs at a time", 0.0, "", "", ""
-    ), gr.update(interactive=False)
+@guarded
+def _queued(request: gr.Request) -> Any:
+    jobs.wait(session_of(request), "fit")
+    return (
+        panels.fit_panel("Waiting for a free place: one personalization runs at a time", 0.0, "", "", ""),
+        gr.update(interactive=False),
+        gr.update(interactive=True),
+    )
 
 
 @guarded
@@ -185,7 +189,7 @@ def _fit(
 
 @guarded
 def _stop(request: gr.Request) -> Any:
-    jobs.stop(session_of(request))
+    jobs.stop(session_of(request), "fit")
     return gr.update(interactive=False)
 
 

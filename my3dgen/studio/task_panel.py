@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,6 @@ from my3dgen.studio.tasks import Event, Missing, Outcome
 
 # A clear picture keeps the slider's place until there is something to compare.
 NOTHING = (str(Path(__file__).parent / "static" / "empty.png"),) * 2
-NO_FILE = gr.update(value=None, interactive=False)
 EVERYTHING = "compare"  # the job that shows the outcomes of all tasks
 QUIET = {"show_progress": "hidden", **PRIVATE}
 
@@ -179,9 +179,9 @@ class TaskPanel:
         page.follow(self.start, lambda session: gr.update(interactive=session.model() is not None))
         page.follow(self.stop, lambda session: gr.update(interactive=task.job in session.running))
         page.blank(self.panel, _idle())
-        for component, value in zip(self.results, self.updates(None, task.empty), strict=True):
+        for component, value in zip(self.results, self.updates(None, copy.deepcopy(task.empty)), strict=True):
             page.blank(component, value)
-        page.blank(self.download, NO_FILE)
+        page.blank(self.download, _no_file())
 
     def _handler(self) -> Callable:
         """Runs the task; results stay until the next ones are there."""
@@ -227,11 +227,11 @@ class TaskPanel:
             if wanted is not None:
                 outcomes = [each for each in found.values() if task.job in (each.task, EVERYTHING)]
                 session.showing[task.key] = wanted
-                return [*self.updates(session, task.show(session, model, outcomes)), NO_FILE]
+                return [*self.updates(session, task.show(session, model, outcomes)), _no_file()]
             if shown is None or not shown.startswith("ready "):
                 return [gr.skip()] * (len(self.results) + 1)
             del session.showing[task.key]
-            return [*self.updates(None, task.empty), NO_FILE]
+            return [*self.updates(None, copy.deepcopy(task.empty)), _no_file()]
 
         return opened
 
@@ -287,6 +287,11 @@ def _need(session: Session, task: Task) -> str:
         return panels.hint(service.NO_MODEL)
     what = f"Choose a photo, then press {task.verb}." if task.photo else f"Press {task.verb}."
     return panels.hint(f"Model: {model.label}. {what}", "good")
+
+
+def _no_file() -> Any:
+    # Anew for every use: Gradio takes the value out of the very update it is given.
+    return gr.update(value=None, interactive=False)
 
 
 def _queuer(job: str) -> Callable:
