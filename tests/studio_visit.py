@@ -69,6 +69,11 @@ class Visit:
     external: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)  # every request to the server
 
+    def asked(self) -> list[str]:
+        """Requests so far that ask for something new: films, scripts and answers may still be arriving from before."""
+        late = (".mp4", "/assets/", "/queue/data")
+        return [url for url in self.calls if not any(part in url for part in late)]
+
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
