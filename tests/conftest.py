@@ -25,6 +25,16 @@ PEOPLE = {"anna": (210, 150, 120), "ben": (120, 80, 60)}
 START_SECONDS = 240.0  # patience; how long the real app may take is a test of its own
 
 
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for us, for torch and for the Hub."""
+    monkeypatch.setenv("MY3DGEN_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.delenv("MY3DGEN_WEIGHTS", raising=False)
+    return tmp_path
+
+
 @dataclass(frozen=True)
 class Served:
     """A running app."""

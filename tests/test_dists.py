@@ -27,13 +27,8 @@ def network():
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty cache for us, for torch and for the Hub."""
-    monkeypatch.setenv("MY3DGEN_CACHE", str(tmp_path))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    monkeypatch.delenv("MY3DGEN_WEIGHTS", raising=False)
-    yield tmp_path
+def folder(empty_cache):
+    yield empty_cache
     dists._load.cache_clear()
 
 

@@ -65,12 +65,9 @@ def _random_prior(args):
     """A prior of a published one's sizes with random weights."""
     import torch
 
-    from my3dgen.models.eg3d.config import CATS, FFHQ, HEADS
-    from my3dgen.models.eg3d.generator import Generator
+    from my3dgen.evaluation.bench import random_generator
     from my3dgen.priors import Prior
 
-    presets, name = {"heads": HEADS, "ffhq": FFHQ, "cats": CATS}, args.prior or "heads"
-    if name not in presets:
-        raise My3DGenError(f"--random-weights needs one of {', '.join(presets)}, got {name!r}")
+    name = args.prior or "heads"
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Prior(f"{name} (random weights)", "0" * 64, Generator(presets[name]).to(device))
+    return Prior(f"{name} (random weights)", "0" * 64, random_generator(name).to(device))

@@ -8,20 +8,16 @@ import torch
 
 from my3dgen.cameras import camera
 from my3dgen.errors import My3DGenError
+from my3dgen.models.eg3d.config import CATS, FFHQ, HEADS
+from my3dgen.models.eg3d.generator import Generator
 from my3dgen.personal.timing import peak_rss_mb
 
 
 def bench(name: str | None, device: str | None, random_weights: bool, repeat: int) -> dict:
     """Median milliseconds of one picture, batch 1, as design.md section 5 lists them."""
     if random_weights:
-        from my3dgen.models.eg3d.config import CATS, FFHQ, HEADS
-        from my3dgen.models.eg3d.generator import Generator
-
-        presets = {"heads": HEADS, "ffhq": FFHQ, "cats": CATS}
         name = name or "heads"
-        if name not in presets:
-            raise My3DGenError(f"--random-weights needs one of {', '.join(presets)}, got {name!r}")
-        generator = Generator(presets[name]).to(device or "cpu").eval().requires_grad_(False)
+        generator = random_generator(name).to(device or "cpu").eval().requires_grad_(False)
     else:
         from my3dgen.priors import load_prior
 
@@ -59,6 +55,18 @@ def bench(name: str | None, device: str | None, random_weights: bool, repeat: in
         "milliseconds": milliseconds,
         "peak_rss_mb": peak_rss_mb(),
     }
+
+
+def random_generator(name: str) -> Generator:
+    """A generator of a published prior's sizes with random weights, on the CPU.
+
+    Raises:
+        My3DGenError: for a name whose sizes are not known.
+    """
+    presets = {"heads": HEADS, "ffhq": FFHQ, "cats": CATS}
+    if name not in presets:
+        raise My3DGenError(f"--random-weights needs one of {', '.join(presets)}, got {name!r}")
+    return Generator(presets[name])
 
 
 def _median(run, repeat: int, device: torch.device) -> float:

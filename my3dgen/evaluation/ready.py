@@ -7,7 +7,6 @@ sliders move at once.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from my3dgen import layout
+from my3dgen.priors.files import sha256
 
 MOST_BYTES = 60_000  # of one row of pictures
 QUALITIES = (90, 85, 80, 74, 68, 60, 50)  # of a JPEG; the first that is small enough
@@ -130,7 +130,7 @@ def write(
     photo: name of the photo that was used. Returns the bytes of each row of pictures."""
     folder = place / layout.READY
     folder.mkdir(exist_ok=True)
-    about: dict[str, Any] = {"adapter": _digest(place / layout.ADAPTER), "photo": photo, "tasks": {}}
+    about: dict[str, Any] = {"adapter": sha256(place / layout.ADAPTER), "photo": photo, "tasks": {}}
     sizes = {}
     for task, comparison in comparisons.items():
         recipe = RECIPES[task]
@@ -201,7 +201,7 @@ def read(place: Path) -> dict[str, Ready]:
     folder = place / layout.READY
     try:
         about = json.loads((folder / "ready.json").read_text())
-        adapter = _digest(place / layout.ADAPTER)
+        adapter = sha256(place / layout.ADAPTER)
     except (OSError, ValueError):
         return {}
     if about["adapter"] != adapter:
@@ -235,7 +235,3 @@ def _latents(path: Path) -> dict[str, dict[str, Any]]:
             side: {name: torch.from_numpy(file[f"{side}_{name}"]) for name in ("ws", "camera")}
             for side in SIDES
         }
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -168,10 +168,9 @@ def _embed(faces: list[Face]) -> np.ndarray | None:
         network = load_identity("loss")
     except (ImportError, My3DGenError):
         return None
-    device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
     rows = []
     with torch.no_grad():
         for face in faces:  # one at a time: memory stays small with 50 photos
-            image = torch.from_numpy(face.image).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1.0
-            rows.append(network.embed(image)[0].float().cpu().numpy())
+            image = torch.from_numpy(face.image).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+            rows.append(network.embed(image)[0].numpy())
     return np.stack(rows)

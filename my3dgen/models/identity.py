@@ -100,14 +100,18 @@ def face_window(images: Tensor, window: tuple[float, float, float] = WINDOW, pix
     return F.interpolate(cut, size=(pixels, pixels), mode="bilinear", align_corners=False, antialias=True)
 
 
-@lru_cache(maxsize=2)
-def load_identity(purpose: str = "loss") -> IdentityNetwork:
-    """One of our two encoders, frozen, on the CPU.
+def load_identity(purpose: str = "loss", device: torch.device | str = "cpu") -> IdentityNetwork:
+    """One of our two encoders, frozen. One for each device: it is shared, so nobody may move it.
 
     Raises:
         My3DGenError: for an unknown purpose or a missing weights file.
     """
+    return _load(purpose, str(device))
+
+
+@lru_cache(maxsize=8)
+def _load(purpose: str, device: str) -> IdentityNetwork:
     network = IdentityNetwork(purpose)
     weights = load_file(asset(f"identity_{purpose}.safetensors"))
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    return network.eval().requires_grad_(False)
+    return network.to(device).eval().requires_grad_(False)

@@ -251,7 +251,7 @@ def _phase(rng: np.random.Generator) -> float:
 def _asymmetry(generator: Generator, ws: Tensor, phase: float) -> Tensor:
     """The symmetry loss [B] of latents [B, L, w_dim] for one pair of views."""
     yaw, pitch = 0.35 * np.sin(phase), -0.05 + 0.25 * np.cos(phase)
-    identity = load_identity("loss").to(ws.device)
+    identity = load_identity("loss", ws.device)
     planes = generator.planes(ws)
     embeddings = []
     for side in (1, -1):

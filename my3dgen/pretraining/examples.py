@@ -16,6 +16,7 @@ from my3dgen.evaluation.protocol import fit_person, read_person
 from my3dgen.evaluation.reconstruction import to_other_photos
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.people import Mark
+from my3dgen.pretraining.shading import WALL
 
 SIZE = (640, 800)  # width, height of a photo
 REFERENCES, TESTS = 10, 4  # photos to personalize with, photos held out
@@ -157,7 +158,7 @@ def photo(
     view = render.draw(kit, person, render.build(kit, person), camera, SIZE[1], 2)
     side = (SIZE[1] - SIZE[0]) // 2
     image, part = view.image[:, side:-side].astype(np.float32), view.part[:, side:-side]
-    wall = cv2.GaussianBlur((part == 6).astype(np.float32), (0, 0), 1.0)[..., None]
+    wall = cv2.GaussianBlur((part == WALL).astype(np.float32), (0, 0), 1.0)[..., None]
     image = image * (1 - wall) + backdrop(rng, *SIZE) * wall
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
     image = image * rng.uniform(0.92, 1.06) + rng.normal(0, rng.uniform(1, 3.5), image.shape)

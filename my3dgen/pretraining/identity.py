@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -304,8 +304,3 @@ def evaluate(
         "glasses": float(changed.mean()),
         "people": n,
     }
-
-
-def with_purpose(options: IdentityOptions, purpose: str) -> IdentityOptions:
-    """The same options for the other encoder, with its own people and seed."""
-    return replace(options, purpose=purpose, data=f"data/identity_{purpose}.npz", seed=options.seed + 1)

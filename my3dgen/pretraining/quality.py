@@ -100,7 +100,7 @@ def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500
     Args:
         photos: files; refused ones are left out.
     """
-    faces = usable([face for face in prepare(photos) if not face.refused])
+    faces = usable(prepare(photos))
     o = replace(ProjectOptions.for_prior(prior), coarse_steps=0)
     what, objective = targets(prior, faces, o.background), Objective(prior)
 

@@ -18,6 +18,7 @@ from my3dgen.models.perceptual import POOL, WIDTHS, Trunk
 from my3dgen.pretraining.attributes import labels
 from my3dgen.pretraining.people import Z_DIM
 from my3dgen.pretraining.people_data import Shards
+from my3dgen.pretraining.shading import WALL
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def augment(image: torch.Tensor, part: torch.Tensor) -> tuple[torch.Tensor, torc
     part = F.grid_sample(
         part[:, None].float(), grid, mode="nearest", align_corners=False, padding_mode="reflection"
     )[:, 0].long()
-    wall = (part == 6)[:, None]
+    wall = (part == WALL)[:, None]
     other = F.avg_pool2d(image[torch.randperm(n)], 15, 1, 7)
     image = torch.where(wall & (torch.rand(n, 1, 1, 1) < 0.4), other, image)
     image = image * torch.empty(n, 1, 1, 1).uniform_(0.85, 1.15) + torch.empty(n, 3, 1, 1).uniform_(-0.1, 0.1)

@@ -67,9 +67,9 @@ def build() -> None:
 
 def prepare(photos: list[str], consent: bool, prior: str = "", request: gr.Request = None) -> Any:
     """Read photos of one person (or cat) into this session, in place of the ones before, as a prior needs them;
-    without one named, for the one used last or else the default. Returns the crops of the usable ones and a JSON report: {"accepted": [{"source", "camera" (25 numbers), "yaw_degrees",
-    "pitch_degrees", "warnings"}], "refused": [{"source", "reason"}],
-    "notes": sentences about the set, "example"}."""
+    without one named, for the one used last or else the default. Returns the crops of the usable ones and a JSON
+    report: {"accepted": [{"source", "camera" (25 numbers), "yaw_degrees", "pitch_degrees", "warnings"}],
+    "refused": [{"source", "reason"}], "notes": sentences about the set, "example"}."""
     session = session_of(request)
     if prior:
         session.prior = priors.checked(prior)

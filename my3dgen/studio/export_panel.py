@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 
 from my3dgen.progress import Progress
-from my3dgen.studio import figures, jobs, looking, panels, service
+from my3dgen.studio import figures, looking, panels, service
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.mesh_viewer import mesh_file, mesh_viewer
-from my3dgen.studio.page import EXPORT, LIGHT, PRIVATE, Page, session_of
+from my3dgen.studio.page import EXPORT, LIGHT, PRIVATE, Page, queuer, session_of, stopper
 
 MESH, FILM, PICTURE = "mesh", "film", "picture"
 KINDS = {MESH: ["glb", "ply"], FILM: ["mp4"], PICTURE: ["png"]}
@@ -80,12 +80,14 @@ def build(page: Page, anchor: gr.Slider) -> None:
         **LIGHT,
         **options,
     )
-    queued = start.click(_queued, None, [panel, start, stop], **LIGHT, **options)
+    queued = start.click(
+        queuer("export", "one file is made at a time", None), None, [panel, start, stop], **LIGHT, **options
+    )
     takes = [what, side, anchor, resolution, frames, yaw, pitch, made]
     running = queued.then(_export, takes, [panel, *viewers.values(), files, made], **EXPORT, **options)
     page.changed_by(running)
     running.failure(_idle, None, panel, queue=False, **options)
-    stop.click(_stop, None, stop, **LIGHT, **options)
+    stop.click(stopper("export"), None, stop, **LIGHT, **options)
     page.follow(start, lambda session: gr.update(interactive=session.model() is not None))
     page.follow(stop, lambda session: gr.update(interactive="export" in session.running))
     for component, value in [(panel, _idle()), (shape, None), (made, [])]:
@@ -96,16 +98,6 @@ def build(page: Page, anchor: gr.Slider) -> None:
 
 def _idle() -> str:
     return panels.fit_panel("Not started", 0.0, "", "", None)
-
-
-@guarded
-def _queued(request: gr.Request) -> Any:
-    jobs.wait(session_of(request), "export")
-    return (
-        panels.fit_panel("Waiting for a free place: one file is made at a time", 0.0, "", "", None),
-        gr.update(interactive=False),
-        gr.update(interactive=True),
-    )
 
 
 @guarded
@@ -141,9 +133,3 @@ def _export(
 def _shown(value: str | list[str] | None) -> Any:
     """An update that shows what was made; nothing changes where nothing was."""
     return gr.update(value=value, visible=True) if value else gr.skip()
-
-
-@guarded
-def _stop(request: gr.Request) -> Any:
-    jobs.stop(session_of(request), "export")
-    return gr.update(interactive=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from my3dgen.studio import jobs, panels
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.service import REGISTRY
 from my3dgen.studio.session import Session
@@ -24,6 +25,32 @@ PRIVATE = {"api_visibility": "private"}
 def session_of(request: gr.Request) -> Session:
     """The caller's session."""
     return REGISTRY.get(request.session_hash)
+
+
+def queuer(job: str, place: str, curve: str | None = "") -> Callable:
+    """What a start button does before its job begins: [panel, start, stop]. From then on the job can be stopped.
+
+    place: what is waited for, in words; curve: as `panels.fit_panel` takes it.
+    """
+
+    @guarded
+    def queued(request: gr.Request) -> Any:
+        jobs.wait(session_of(request), job)
+        panel = panels.fit_panel(f"Waiting for a free place: {place}", 0.0, "", "", curve)
+        return panel, gr.update(interactive=False), gr.update(interactive=True)
+
+    return queued
+
+
+def stopper(job: str) -> Callable:
+    """What a stop button does: it asks its job to stop, and says once that it was heard."""
+
+    @guarded
+    def stop(request: gr.Request) -> Any:
+        jobs.stop(session_of(request), job)
+        return gr.update(interactive=False)
+
+    return stop
 
 
 @dataclass

@@ -40,8 +40,8 @@ def add_photos(
 ) -> int:
     """Read photos (uploaded files, or a file's bytes) in place of what the session has, or added to it.
 
-    The prior that was chosen last says how. Returns how many of them are usable. With `replace_all`, photos of which none is usable raise
-    My3DGenError and leave the session as it was.
+    The prior that was chosen last says how. Returns how many of them are usable. With `replace_all`, photos of
+    which none is usable raise My3DGenError and leave the session's photos as they were.
     """
     REGISTRY.owns_uploads(session, [photo for photo in photos if isinstance(photo, str)])
     if consent is not True:

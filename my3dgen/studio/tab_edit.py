@@ -14,7 +14,7 @@ from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import RENDER, Page, session_of
 from my3dgen.studio.pictures import png
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.task_panel import QUIET, Shown, Task, TaskPanel
+from my3dgen.studio.task_panel import QUIET, Shown, Task, TaskPanel, no_file
 from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = "Rebuilds a photo once, under a minute; then the slider changes smile or age at once: you should stay you."
@@ -74,7 +74,7 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def cleared(reason: str) -> list[Any]:
         empty = Shown(EMPTY.shots, figures.scores(None, None, reason), more=EMPTY.more)
-        return [*panel.updates(None, empty), gr.update(value=None, interactive=False)]
+        return [*panel.updates(None, empty), no_file()]
 
     @guarded
     def preview(request: gr.Request, photo: str | None, *values: Any) -> Any:

@@ -13,7 +13,7 @@ from my3dgen.studio import figures, painter, task_photo, tasks
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import LIGHT, PRIVATE, RENDER, Page, session_of
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.task_panel import Shown, Task, TaskPanel, views
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, side_by_side
 from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = (
@@ -96,13 +96,6 @@ def _run(
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
     outcome = outcomes[-1]
-    pair = {side: result.images["image"] for side, result in outcome.sides.items()}
-    shots = {"Hidden from the models": outcome.sides["pretrained"].images["masked"]}
-    shots |= {figures.SIDES[side]: picture for side, picture in pair.items()}
-    return Shown(
-        shots,
-        figures.scores(**outcome.figure("id_sim"), caption=LIKENESS),
-        pair,
-        (views(outcome),),
-        outcome.note,
+    return side_by_side(
+        outcome, {"Hidden from the models": outcome.sides["pretrained"].images["masked"]}, LIKENESS
     )

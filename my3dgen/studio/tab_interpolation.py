@@ -22,11 +22,7 @@ INTRO = (
 LIKENESS = "How much the faces on the way look like the person (identity similarity, mean, 1 is the same)."
 OWN, NEW = "own", "new"
 FRAMES_A_SECOND = 8
-
-
-def _no_film() -> Any:
-    # Anew for every use: Gradio takes the value out of the very update it is given.
-    return gr.update(value=None, visible=False)
+NO_FILM = gr.update(value=None, visible=False)
 
 
 def build(page: Page, tab: gr.Tab) -> None:
@@ -81,7 +77,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         verb="Morph",
         run=_run,
         show=_show,
-        empty=Shown(figures=figures.scores(None, None, LIKENESS), more=(None, "", "", _no_film())),
+        empty=Shown(figures=figures.scores(None, None, LIKENESS), more=(None, "", "", NO_FILM)),
         controls=controls,
         more=more,
         photo=None,
@@ -145,7 +141,7 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
         lines, t, "Identity similarity along the way:", "way from the first to the last face"
     )
     strips = figures.strips({figures.SIDES[side]: each for side, each in frames.items()})
-    film = _no_film()
+    film = NO_FILM
     if not outcome.ready:  # a visitor who only opened the tab does not wait for a film
         path = session.new_path("my3dgen-interpolation.mp4")
         compute.side_by_side(path, frames["pretrained"], frames["personalized"], FRAMES_A_SECOND)

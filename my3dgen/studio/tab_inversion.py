@@ -10,7 +10,7 @@ import gradio as gr
 from my3dgen.studio import figures, tasks
 from my3dgen.studio.page import Page
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.task_panel import Shown, Task, TaskPanel, views
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, side_by_side
 from my3dgen.studio.tasks import Outcome
 
 INTRO = (
@@ -50,12 +50,4 @@ def _options() -> Sequence[Any]:
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
     outcome = outcomes[-1]
-    pair = {side: result.images["image"] for side, result in outcome.sides.items()}
-    shots = {"Input": outcome.comparison.input} | {figures.SIDES[side]: pair[side] for side in pair}
-    return Shown(
-        shots,
-        figures.scores(**outcome.figure("id_sim"), caption=LIKENESS),
-        pair,
-        (views(outcome),),
-        outcome.note,
-    )
+    return side_by_side(outcome, {"Input": outcome.comparison.input}, LIKENESS)

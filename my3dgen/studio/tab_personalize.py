@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from my3dgen.progress import Progress
-from my3dgen.studio import compute, figures, inputs, jobs, panels, photo_set, priors, service
+from my3dgen.studio import compute, figures, inputs, panels, photo_set, priors, service
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, queuer, session_of, stopper
 from my3dgen.studio.session import Session
 
 INTRO = "Finds each photo in the pretrained model, then teaches it your face: a few minutes on a laptop."
@@ -50,7 +50,9 @@ def build(page: Page) -> None:
     onwards = gr.Button("Next: look around", variant="primary", interactive=False, elem_id="to-look")
 
     options = {"show_progress": "hidden", **PRIVATE}
-    queued = start.click(_queued, None, [panel, start, stop], **LIGHT, **options)
+    queued = start.click(
+        queuer("fit", "one personalization runs at a time"), None, [panel, start, stop], **LIGHT, **options
+    )
     fitting = queued.then(
         _fit,
         [prior, rank, steps, seed, symmetry],
@@ -60,7 +62,7 @@ def build(page: Page) -> None:
     )
     page.changed_by(fitting)
     fitting.failure(_idle, None, panel, queue=False, **options)
-    stop.click(_stop, None, stop, **LIGHT, **options)
+    stop.click(stopper("fit"), None, stop, **LIGHT, **options)
     page.changed_by(chooser.input(_choose, chooser, None, **LIGHT, **options))
     loading = page.changed_by(upload.upload(_upload, upload, upload, **RENDER, **options))
     loading.failure(lambda: None, None, upload, queue=False, **options)
@@ -155,16 +157,6 @@ def _download(session: Session) -> Any:
 
 
 @guarded
-def _queued(request: gr.Request) -> Any:
-    jobs.wait(session_of(request), "fit")
-    return (
-        panels.fit_panel("Waiting for a free place: one personalization runs at a time", 0.0, "", "", ""),
-        gr.update(interactive=False),
-        gr.update(interactive=True),
-    )
-
-
-@guarded
 def _fit(
     prior: str, rank: float, steps: float, seed: float, symmetry: bool, request: gr.Request
 ) -> Iterator[Any]:
@@ -185,12 +177,6 @@ def _fit(
             done = "Stopped early" if report.report.get("stopped") else "Done"
             panel = panels.fit_panel(f"{done}: {report.label}", 1.0, "", state.preview, state.curve())
             yield panel, gr.skip(), gr.skip(), gr.skip()
-
-
-@guarded
-def _stop(request: gr.Request) -> Any:
-    jobs.stop(session_of(request), "fit")
-    return gr.update(interactive=False)
 
 
 @guarded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ import gradio as gr
 from my3dgen.studio import figures, panels, task_photo, tasks
 from my3dgen.studio.page import Page
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.task_panel import Shown, Task, TaskPanel, views
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, side_by_side
 from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = (
@@ -75,14 +76,13 @@ def _run(session: Session, model: Model, photo: str | None, size: float, steps: 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
     outcome = outcomes[-1]
     before = outcome.sides["pretrained"]
-    pair = {side: result.images["image"] for side, result in outcome.sides.items()}
-    shots = {
+    seen = {
         f"Input, {before.figures['side']:.0f} px": before.images["input"],
         "Lanczos": before.images["lanczos"],
     }
-    shots |= {figures.SIDES[side]: picture for side, picture in pair.items()}
+    shown = side_by_side(outcome, seen, LIKENESS)
     # Without a sharp photo of the person there is nothing to compare the enlargement with.
     others = {"Lanczos": before.figures.get("lanczos_id_sim")}
     bars = figures.scores(**outcome.figure("id_sim"), caption=LIKENESS, others=others)
     note = before.extra.get("note")
-    return Shown(shots, bars, pair, (panels.hint(note) if note else "", views(outcome)), outcome.note)
+    return replace(shown, figures=bars, more=(panels.hint(note) if note else "", *shown.more))

@@ -12,9 +12,9 @@ import gradio as gr
 import numpy as np
 
 from my3dgen.progress import Progress
-from my3dgen.studio import figures, inputs, jobs, panels, ready, service, task_photo, tasks
+from my3dgen.studio import figures, inputs, panels, ready, service, task_photo, tasks
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, queuer, session_of, stopper
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
@@ -154,7 +154,8 @@ class TaskPanel:
             values.append(shown.figures)
         if self.pair is not None:
             values.append(self._pair(session, shown))
-        return values + list(shown.more)
+        # Copies: Gradio takes the value out of the very update it is given.
+        return values + [copy.copy(value) for value in shown.more]
 
     @staticmethod
     def _pair(session: Session | None, shown: Shown) -> Any:
@@ -169,19 +170,23 @@ class TaskPanel:
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
         queued = self.start.click(
-            _queuer(task.job), None, [self.panel, self.start, self.stop], **LIGHT, **QUIET
+            queuer(task.job, "one fit runs at a time"),
+            None,
+            [self.panel, self.start, self.stop],
+            **LIGHT,
+            **QUIET,
         )
         running = queued.then(self._handler(), takes, outputs, **FIT, **QUIET)
         page.changed_by(running)
         running.failure(_idle, None, self.panel, queue=False, **QUIET)
-        self.stop.click(_stopper(task.job), None, self.stop, **LIGHT, **QUIET)
+        self.stop.click(stopper(task.job), None, self.stop, **LIGHT, **QUIET)
         page.follow(need, lambda session: _need(session, task))
         page.follow(self.start, lambda session: gr.update(interactive=session.model() is not None))
         page.follow(self.stop, lambda session: gr.update(interactive=task.job in session.running))
         page.blank(self.panel, _idle())
-        for component, value in zip(self.results, self.updates(None, copy.deepcopy(task.empty)), strict=True):
+        for component, value in zip(self.results, self.updates(None, task.empty), strict=True):
             page.blank(component, value)
-        page.blank(self.download, _no_file())
+        page.blank(self.download, no_file())
 
     def _handler(self) -> Callable:
         """Runs the task; results stay until the next ones are there."""
@@ -227,17 +232,25 @@ class TaskPanel:
             if wanted is not None:
                 outcomes = [each for each in found.values() if task.job in (each.task, EVERYTHING)]
                 session.showing[task.key] = wanted
-                return [*self.updates(session, task.show(session, model, outcomes)), _no_file()]
+                return [*self.updates(session, task.show(session, model, outcomes)), no_file()]
             if shown is None or not shown.startswith("ready "):
                 return [gr.skip()] * (len(self.results) + 1)
             del session.showing[task.key]
-            return [*self.updates(None, copy.deepcopy(task.empty)), _no_file()]
+            return [*self.updates(None, task.empty), no_file()]
 
         return opened
 
     def archive(self, session: Session, model: Model, outcomes: list[Outcome], **more: Any) -> str | None:
         """The ZIP of the outcomes, or None where there are none."""
         return tasks.archive(session, outcomes, self.task.key, **more) if outcomes else None
+
+
+def side_by_side(outcome: Outcome, before: dict[str, np.ndarray | None], caption: str) -> Shown:
+    """Both models' picture beside what they saw (`before`, by caption), their likeness, and their novel views."""
+    pair = {side: result.images["image"] for side, result in outcome.sides.items()}
+    shots = before | {figures.SIDES[side]: picture for side, picture in pair.items()}
+    bars = figures.scores(**outcome.figure("id_sim"), caption=caption)
+    return Shown(shots, bars, pair, (views(outcome),), outcome.note)
 
 
 def views(outcome: Outcome) -> str:
@@ -289,28 +302,9 @@ def _need(session: Session, task: Task) -> str:
     return panels.hint(f"Model: {model.label}. {what}", "good")
 
 
-def _no_file() -> Any:
-    # Anew for every use: Gradio takes the value out of the very update it is given.
+def no_file() -> Any:
+    """What empties a download button; anew for every use, since Gradio takes the value out of it."""
     return gr.update(value=None, interactive=False)
-
-
-def _queuer(job: str) -> Callable:
-    @guarded
-    def queued(request: gr.Request) -> Any:
-        jobs.wait(session_of(request), job)
-        panel = panels.fit_panel("Waiting for a free place: one fit runs at a time", 0.0, "", "", "")
-        return panel, gr.update(interactive=False), gr.update(interactive=True)
-
-    return queued
-
-
-def _stopper(job: str) -> Callable:
-    @guarded
-    def stop(request: gr.Request) -> Any:
-        jobs.stop(session_of(request), job)
-        return gr.update(interactive=False)
-
-    return stop
 
 
 @guarded
