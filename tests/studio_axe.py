@@ -11,6 +11,11 @@ def violations(page) -> list[str]:
     """The serious and critical violations in what is visible: rule, element and what axe says, a line each."""
     if not page.evaluate("Boolean(window.axe)"):
         page.evaluate(resources.files("axe_playwright_python").joinpath("axe.min.js").read_text())
+    # A colour that is on its way from one to another is neither: let what is changing arrive.
+    page.evaluate(
+        """() => Promise.allSettled(
+            document.getAnimations().filter((each) => each instanceof CSSTransition).map((each) => each.finished))"""
+    )
     found = page.evaluate(
         """() => axe.run(document, { resultTypes: ['violations'] }).then((result) => result.violations.map(
             (rule) => ({ id: rule.id, impact: rule.impact, help: rule.help, nodes: rule.nodes.map(
