@@ -10,7 +10,7 @@ import torch
 import my3dgen
 from my3dgen.models.eg3d import lora
 from my3dgen.personal import dataset
-from my3dgen.personal.encode import encode
+from my3dgen.personal.encode import Latents, basis, encode
 from my3dgen.personal.objective import Objective, head_region, targets
 from my3dgen.personal.pose import corrected
 from my3dgen.personal.project import ProjectOptions, noise_correlation
@@ -46,6 +46,37 @@ def test_projection_lowers_the_loss(prior, faces):
     options = replace(ProjectOptions.for_prior(prior), coarse_steps=0, steps=10, lr_ramp_up=0.0)
     my3dgen.project(prior, faces[:1], progress=lambda r: losses.append(r.loss), options=options)
     assert len(losses) == 10 and losses[-1] < losses[0]
+
+
+def test_a_close_fit_comes_nearer_in_as_many_steps(prior, faces):
+    def last_loss(options: ProjectOptions) -> float:
+        losses = []
+        my3dgen.project(prior, faces[:1], progress=lambda r: losses.append(r.loss), options=options)
+        return losses[-1]
+
+    close = replace(ProjectOptions.close(prior), steps=14, coarse_steps=3)
+    plain = replace(ProjectOptions.for_prior(prior), steps=14, coarse_steps=0)
+    assert last_loss(close) < 0.9 * last_loss(plain)
+
+
+def test_latents_move_along_the_ways_they_are_given():
+    ways = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
+    start = torch.tensor([[[5.0, 7.0]]])
+    along, plain = Latents(start, ways), Latents(start, None)
+    for latents in (along, plain):
+        assert torch.equal(latents.w, start)
+        with torch.no_grad():
+            latents.moved[0, 0, 0] = 1.0
+    assert along.w.tolist() == [[[7.0, 8.0]]]  # the first column was added
+    assert plain.w.tolist() == [[[6.0, 7.0]]]
+    along.w.sum().backward()
+    assert along.moved.grad.tolist() == [[[3.0, 1.0]]]
+
+
+def test_a_prior_without_an_encoder_is_fitted_as_published(prior):
+    other = replace(prior, sha256="0" * 64)  # as if it came from another file
+    assert basis(other) is None and encode(other, torch.zeros(1, 3, 256, 256)) is None
+    assert ProjectOptions.close(other) == ProjectOptions.for_prior(other)
 
 
 def test_projection_returns_one_latent_and_camera_for_each_face(prior, faces, anchors):

@@ -119,3 +119,16 @@ def test_training_looks_at_eyes_more_often_than_they_are_large():
     assert share > 4 * area
     weights = people_data.attention(batch)
     assert weights[0, 0, 30, 24] > weights[0, 0, 15, 15] > weights[0, 0, 0, 0] == 1
+
+
+def test_the_basis_is_longest_where_pictures_change_least(monkeypatch):
+    from my3dgen.pretraining import encoder
+
+    steep = torch.diag(torch.tensor([4.0, 1.0, 0.0625]))
+    turn, _ = torch.linalg.qr(torch.tensor([[1.0, 2.0, 0.5], [0.0, 1.0, 1.0], [1.0, 0.0, 3.0]]))
+    monkeypatch.setattr(encoder, "curvature", lambda *_: turn @ steep @ turn.T)
+    options = encoder.EncoderOptions(damping=0.0, power=0.5)
+    ways = encoder.basis(None, None, options).float()
+    # after steps of curvature ** -0.5 the loss is equally steep everywhere
+    flat = ways.T @ turn @ steep @ turn.T @ ways
+    assert torch.allclose(flat, flat[0, 0] * torch.eye(3), atol=1e-4)

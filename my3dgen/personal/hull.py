@@ -8,7 +8,7 @@ model's own in both, so that neither hides in noise what its latent cannot show.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Degradation, Identity
-from my3dgen.personal.encode import encode
+from my3dgen.personal.encode import Latents, basis, encode
 from my3dgen.personal.images import from_uint8, to_uint8
 from my3dgen.personal.objective import Objective, Targets, head_region
 from my3dgen.personal.pose import corrected
@@ -39,7 +39,7 @@ class HullOptions:
     coarse_steps: int = 0  # of these, the first ones see only a small volume render (fast, for `heads`)
     coarse_resolution: int = 32  # side of that render, and of those that choose the start
     lr: float = 5e-3  # Adam on alpha
-    lr_ramp_down: float = 0.25  # share of the steps over which every rate falls to zero (cosine)
+    lr_ramp_down: float = 0.25  # share of the steps over which the rates fall to zero (cosine)
     beta: float = 0.03  # dilation of the hull: alpha >= -beta; larger is more fidelity and less prior
     sharpness: float = 100.0  # of the softplus that keeps alpha above -beta
     sum_weight: float = 10.0  # holds the sum of the raw weights at 1
@@ -47,17 +47,14 @@ class HullOptions:
     delta_weight: float = 10.0  # holds the first two thirds of the layers together where there are such
     camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps the camera
     background: float = 0.1  # weight of pixels outside the head
-    w_steps: int = 500  # without anchors: steps
-    w_lr: float = 0.01  # without anchors: Adam on w
-    w_noise: float = 0.05  # without anchors: perturbation of w in units of w_std, gone after 3/4 of the steps
-    w_pull: float = 0.0  # without anchors: pull towards w_avg, in units of w_std
-    seed: int = 0  # of that perturbation
+    free: ProjectOptions = field(default_factory=ProjectOptions)  # without anchors: w moves as in projection
+    seed: int = 0  # of the perturbation of w
 
     @staticmethod
     def for_prior(prior) -> HullOptions:
         """The published schedule, and a short one for small priors."""
         p = ProjectOptions.for_prior(prior)
-        o = HullOptions(w_steps=p.steps, w_lr=p.lr, w_noise=p.w_noise, w_pull=p.prior_weight)
+        o = HullOptions(free=p)
         if prior.config.output_resolution <= 256:
             return replace(o, steps=p.steps, coarse_steps=p.coarse_steps, lr=0.03, camera_lr=p.camera_lr)
         return o
@@ -148,7 +145,7 @@ def fit(
     if anchors is None and prior.adapter is not None:
         anchors = prior.adapter.anchors
     o = options or HullOptions.for_prior(prior)
-    full = o.steps if anchors is not None else o.w_steps
+    full = o.steps if anchors is not None else o.free.steps
     total = full if steps is None else max(int(steps), 0)
     o = replace(o, steps=total, coarse_steps=round(o.coarse_steps * total / max(full, 1)))
     search = _Search(prior, face, degradation or Identity(), anchors, o)
@@ -195,15 +192,21 @@ class _Search(Descent):
         self.rng = torch.Generator().manual_seed(o.seed)
         self.hull = None if anchors is None else self._hull(anchors)
         guess = self._encoder_guess(degradation)
-        self.shared = (self._best_start(guess) if self.hull else self._free_start(guess)).requires_grad_(True)
-        moving = [{"params": [self.shared], "scale": o.lr if self.hull else o.w_lr}]
         self.deltas = None
+        if self.hull:
+            self.shared, lr, betas = self._best_start(guess).requires_grad_(True), o.lr, (0.9, 0.999)
+        else:
+            self.latents = Latents(
+                prior.w_avg if guess is None else guess, basis(prior) if o.free.use_basis else None
+            )
+            self.shared, lr, betas = self.latents.moved, o.free.lr, o.free.betas
+        moving = [{"params": [self.shared], "scale": lr}]
         if self.hull and o.per_layer:
             self.deltas = torch.zeros(prior.num_ws, len(self.hull), device=prior.device, requires_grad=True)
             moving.append({"params": [self.deltas], "scale": o.lr})
         self.orbit, self.aim = (torch.zeros(1, 3, device=prior.device, requires_grad=True) for _ in range(2))
         moving.append({"params": [self.orbit, self.aim], "scale": o.camera_lr})
-        self.optimiser = torch.optim.Adam(moving, lr=o.lr, betas=(0.9, 0.999))
+        self.optimiser = torch.optim.Adam(moving, lr=lr, betas=betas)
         self.last = torch.zeros_like(self.compared.photo)
 
     def _hull(self, anchors: Anchors) -> Hull:
@@ -237,9 +240,6 @@ class _Search(Descent):
             w = guess[0]
         return w
 
-    def _free_start(self, guess: Tensor | None) -> Tensor:
-        return (self.prior.w_avg if guess is None else guess).clone()
-
     @torch.no_grad()
     def _best_start(self, guess: Tensor | None) -> Tensor:
         """Raw weights [N] of whichever looks most like the photo: mean, encoder's guess, or an anchor's own.
@@ -267,7 +267,7 @@ class _Search(Descent):
 
     def _ws(self) -> Tensor:
         """The current latent [L, w_dim]."""
-        return self.hull.ws(self._raw()) if self.hull else self._spread(self.shared)
+        return self.hull.ws(self._raw()) if self.hull else self._spread(self.latents.w)
 
     def _camera(self) -> Tensor:
         return corrected(self.compared.camera, self.orbit, self.aim)
@@ -283,12 +283,13 @@ class _Search(Descent):
         """One step of Adam; returns the loss without penalties."""
         o = self.o
         t = step / max(o.steps, 1)
-        rate = 0.5 - 0.5 * np.cos(np.pi * min(1.0, (1 - t) / max(o.lr_ramp_down, 1e-6)))
+        ramp_down = o.lr_ramp_down if self.hull else o.free.lr_ramp_down
+        rate = 0.5 - 0.5 * np.cos(np.pi * min(1.0, (1 - t) / max(ramp_down, 1e-6)))
         for group in self.optimiser.param_groups:
             group["lr"] = group["scale"] * rate
         ws = self._ws()
-        if self.hull is None and o.w_noise:
-            scale = self.prior.w_std * o.w_noise * max(0.0, 1 - t / 0.75) ** 2
+        if self.hull is None and o.free.w_noise:
+            scale = self.prior.w_std * o.free.w_noise * max(0.0, 1 - t / o.free.w_noise_ramp) ** 2
             ws = ws + scale * torch.randn(ws.shape[-1:], generator=self.rng).to(ws)
         self.optimiser.zero_grad(set_to_none=True)
         if step < o.coarse_steps:
@@ -305,7 +306,9 @@ class _Search(Descent):
     def _penalties(self) -> Iterator[Tensor]:
         o = self.o
         if self.hull is None:
-            yield o.w_pull * ((self.shared - self.prior.w_avg) / self.prior.w_std).square().sum()
+            yield (
+                o.free.prior_weight * ((self.latents.w - self.prior.w_avg) / self.prior.w_std).square().sum()
+            )
             return
         yield o.sum_weight * (self._raw().sum(-1) - 1).square().mean()
         if self.deltas is not None:

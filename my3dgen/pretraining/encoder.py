@@ -1,4 +1,8 @@
-"""The encoder that starts projections: a linear head from the perceptual trunk's features to w, by ridge regression."""
+"""What makes projections short: a linear head that guesses w from a photo, and a basis in which to move w on.
+
+The head reads the perceptual trunk's features (ridge regression). The basis comes from how much pictures change with w:
+the mean Gauss-Newton matrix of the loss that fits use, estimated by random probes.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from my3dgen.models.perceptual import TRAINED_AT, load_trunk
+from my3dgen.models.perceptual import TRAINED_AT, load_perceptual, load_trunk
 from my3dgen.pretraining import render
 from my3dgen.pretraining.people_data import Shards
+from my3dgen.pretraining.shading import WALL
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,9 @@ class EncoderOptions:
     out: str = "assets/encoder.safetensors"
     views: int = 8000  # pictures to fit on
     ridge: float = 30.0  # strength of the regularisation
+    probes: int = 1200  # random probes of how the loss curves
+    damping: float = 0.05  # curvature that is added to all, in units of the mean
+    power: float = 0.25  # steps are curvature ** -power long: 0.5 would whiten a loss that is quadratic
     seed: int = 0
 
 
@@ -63,6 +72,45 @@ def train(prior, o: EncoderOptions) -> dict[str, float]:
     guess = (x[:held] - mean_x) @ weight.T + mean_y
     explained = 1 - (guess - y[:held]).square().sum() / (y[:held] - mean_y).square().sum()
     bias = mean_y - weight @ mean_x
-    tensors = {"weight": weight.half().contiguous(), "bias": bias.float().contiguous()}
+    tensors = {"weight": weight.half(), "bias": bias.float(), "basis": basis(prior, shards, o).half()}
+    tensors = {name: each.contiguous() for name, each in tensors.items()}
     save_file(tensors, Path(o.out), metadata={"format": "my3dgen-encoder", "prior_sha256": prior.sha256})
     return {"explained": float(explained), "views": len(x)}
+
+
+def basis(prior, shards: Shards, o: EncoderOptions) -> torch.Tensor:
+    """Columns [w_dim, w_dim]: eigenvectors of the loss's mean curvature, the longer the less they change a picture."""
+    m = curvature(prior, shards, o).double()
+    values, vectors = torch.linalg.eigh(m)
+    return vectors * (values / values.mean() + o.damping) ** -o.power
+
+
+@torch.enable_grad()
+def curvature(prior, shards: Shards, o: EncoderOptions) -> torch.Tensor:
+    """Gauss-Newton matrix [w_dim, w_dim] of the fits' loss, mean over drawn people at their own w.
+
+    The loss is a sum of squares |f(w) - f|^2; for random v with unit covariance the slope of v . f(w) has the
+    covariance J^T J.
+    """
+    rng, random = np.random.default_rng(o.seed + 1), torch.Generator().manual_seed(o.seed + 1)
+    distance, slopes = load_perceptual(), []
+    for _ in range(o.probes):
+        batch = shards.batch(rng, 1)
+        counts = torch.where(batch.part == WALL, 0.1, 1.0)[:, None]
+        ws = prior.generator.mapping(batch.z, None)[:, :1].detach().requires_grad_(True)
+        out = prior.generator.synthesis(ws.expand(-1, prior.num_ws, -1), batch.camera)
+        probed = 0.0
+        for image in (out["image"], out["image_raw"]):
+            mask = F.interpolate(counts, size=image.shape[-2:], mode="area")
+            mask = mask / mask.mean()
+            seen = [(image, mask / image.numel()), *distance.features(image, mask)]
+            for features, weight in seen:
+                v = torch.randn(features.shape, generator=random)
+                probed = probed + (v * features * weight.sqrt()).sum()
+        (slope,) = torch.autograd.grad(probed, ws)
+        slopes.append(slope[0, 0])
+    g = torch.stack(slopes)
+    # the few people at whom the picture changes very fast must not decide alone
+    length = g.norm(dim=1, keepdim=True)
+    g = g * (3 * length.median() / length).clamp(max=1)
+    return g.T @ g / len(g)

@@ -95,13 +95,17 @@ def detection(prior, views: int = 500) -> dict[str, float]:
 
 
 def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500) -> dict[str, float]:
-    """Final loss of `short` steps from the encoder beside `long` steps from w_avg: same photos, same loss, same rates.
+    """Final loss of `short` steps with the encoder beside `long` steps from w_avg: same photos, same loss.
+
+    With the encoder w starts there and moves along its basis (`ProjectOptions.close`); from w_avg it moves along the
+    axes of W at the default rates.
 
     Args:
         photos: files; refused ones are left out.
     """
     faces = usable(prepare(photos))
-    o = replace(ProjectOptions.for_prior(prior), coarse_steps=0)
+    close = ProjectOptions.close(prior)
+    o = replace(ProjectOptions.for_prior(prior), coarse_steps=0, use_encoder=False)
     what, objective = targets(prior, faces, o.background), Objective(prior)
 
     def loss(options: ProjectOptions) -> float:
@@ -115,9 +119,11 @@ def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500
         return round(total / len(faces), 4)
 
     return {
-        f"encoder_{short}": loss(replace(o, steps=short)),
-        f"w_avg_{long}": loss(replace(o, steps=long, use_encoder=False)),
-        f"w_avg_{short}": loss(replace(o, steps=short, use_encoder=False)),
+        f"encoder_{short}": loss(
+            replace(close, steps=short, coarse_steps=round(close.coarse_steps * short / close.steps))
+        ),
+        f"w_avg_{long}": loss(replace(o, steps=long)),
+        f"w_avg_{short}": loss(replace(o, steps=short)),
         "photos": len(faces),
     }
 
