@@ -62,7 +62,7 @@ class ProjectOptions:
     def close(prior) -> ProjectOptions:
         """As near to the photo as the latent can come. For priors with an encoder: 50 steps, along its basis.
 
-        That takes three times as long as `for_prior`, whose latents stay nearer to the faces that the prior knows,
+        That takes three to four times as long as `for_prior`, whose latents stay nearer to the faces that the prior knows,
         where the editing directions hold. Other priors get `for_prior`, which is as close.
         """
         o = ProjectOptions.for_prior(prior)
