@@ -108,8 +108,8 @@ def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500
     o = replace(ProjectOptions.for_prior(prior), coarse_steps=0, use_encoder=False)
     what, objective = targets(prior, faces, o.background), Objective(prior)
 
-    def loss(options: ProjectOptions) -> float:
-        anchors = project(prior, faces, options=options)
+    def loss(options: ProjectOptions, steps: int) -> float:
+        anchors = project(prior, faces, steps, options=options)
         total = 0.0
         with torch.no_grad():
             for i in range(len(faces)):
@@ -119,11 +119,9 @@ def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500
         return round(total / len(faces), 4)
 
     return {
-        f"encoder_{short}": loss(
-            replace(close, steps=short, coarse_steps=round(close.coarse_steps * short / close.steps))
-        ),
-        f"w_avg_{long}": loss(replace(o, steps=long)),
-        f"w_avg_{short}": loss(replace(o, steps=short)),
+        f"encoder_{short}": loss(close, short),
+        f"w_avg_{long}": loss(o, long),
+        f"w_avg_{short}": loss(o, short),
         "photos": len(faces),
     }
 
