@@ -1,10 +1,28 @@
 """The drawing of synthetic people, as far as it needs no head model; and that z decodes into people."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from my3dgen.pretraining import examples, hair, light, people, people_data, raster, render, shading, skinmaps
+from my3dgen.cameras import camera as front
+from my3dgen.models.eg3d.config import HEADS, GeneratorConfig
+from my3dgen.models.eg3d.generator import Generator
+from my3dgen.models.eg3d.stylegan2 import MappingNetwork
+from my3dgen.pretraining import (
+    examples,
+    hair,
+    light,
+    mapping,
+    people,
+    people_data,
+    prior,
+    raster,
+    render,
+    shading,
+    skinmaps,
+)
 
 
 def test_the_z_buffer_keeps_the_nearest_triangle():
@@ -82,7 +100,7 @@ def test_long_hair_is_geometry_and_short_hair_is_not():
 
 
 def test_example_people_are_not_training_people():
-    shards = [np.random.default_rng(seed) for seed in range(20)]
+    shards = [np.random.default_rng(seed) for seed in range(40)]
     drawn = np.stack([people.sample(r) for r in shards])
     for who in examples.PEOPLE:
         z = examples.identity(who)
@@ -118,7 +136,10 @@ def test_training_looks_at_eyes_more_often_than_they_are_large():
     area = float((part == shading.EYE).float().mean())
     assert share > 4 * area
     weights = people_data.attention(batch)
-    assert weights[0, 0, 30, 24] > weights[0, 0, 15, 15] > weights[0, 0, 0, 0] == 1
+    assert weights[0, 0, 30, 24] > weights[0, 0, 15, 15] > weights[0, 0, 5, 5] == 1
+    assert (
+        weights[0, 0, 0, 30] == weights[0, 0, 30, -1] > weights[0, 0, 15, 15]
+    )  # the rim, which shows as a frame
 
 
 def test_the_basis_is_longest_where_pictures_change_least(monkeypatch):
@@ -132,3 +153,46 @@ def test_the_basis_is_longest_where_pictures_change_least(monkeypatch):
     # after steps of curvature ** -0.5 the loss is equally steep everywhere
     flat = ways.T @ turn @ steep @ turn.T @ ways
     assert torch.allclose(flat, flat[0, 0] * torch.eye(3), atol=1e-4)
+
+
+def test_the_mapping_is_taught_what_people_look_like():
+    network = MappingNetwork(HEADS)
+    share = mapping.teach(network, people_count=3000, steps=60)
+    assert share["plain"] > 0.98 and share["looks"] > 0.6
+    assert HEADS.w_dim >= 2 * people.Z_DIM + mapping.LOOKS
+    # one coordinate says how light the hair is, which no factor of z does: skin and age have a part in it
+    rng = np.random.default_rng(9)
+    z = np.stack([people.sample(rng) for _ in range(400)])
+    light_hair = [people.decode(row).hair.mean() for row in z]
+    w = network(torch.from_numpy(z), None)[:, 0].detach().numpy()
+    w = w[:, w.std(0) > 1e-3]
+    alike = np.abs([np.corrcoef(column, light_hair)[0, 1] for column in w.T])
+    assert alike[2 * people.Z_DIM :].max() > alike[: 2 * people.Z_DIM].max() + 0.03
+
+
+def test_a_prior_with_a_longer_w_starts_as_the_one_before():
+    small = GeneratorConfig(
+        z_dim=people.Z_DIM,
+        c_dim=0,
+        w_dim=2 * people.Z_DIM,
+        mapping_layers=1,
+        base_resolution=8,
+        channels=((8, 8), (16, 8)),
+        plane_resolution=16,
+        plane_channels=4,
+        neural_resolution=8,
+        depth_samples=4,
+        importance_samples=0,
+        sr_input_resolution=8,
+        sr_channels=(8, 8),
+        output_resolution=16,
+    )
+    before = Generator(small)
+    after = Generator(dataclasses.replace(small, w_dim=300))
+    prior.take_over(after, before)
+    w = torch.randn(1, small.num_ws, small.w_dim)
+    longer = torch.cat([w, torch.randn(1, small.num_ws, 300 - small.w_dim)], -1)
+    camera = front(0.0, 0.0)[None]
+    with torch.no_grad():
+        a, b = before.synthesis(w, camera)["image"], after.synthesis(longer, camera)["image"]
+    assert torch.allclose(a, b, atol=1e-4)

@@ -16,8 +16,10 @@ from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.volume import make_rays
 from my3dgen.models.perceptual import load_perceptual
+from my3dgen.pretraining.mapping import teach
 from my3dgen.pretraining.people_data import Batch, Shards, attention, pick_pixels
 from my3dgen.pretraining.shading import WALL
+from my3dgen.priors import load_prior
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class PriorOptions:
 
     data: str = "data/train"  # folder of rendered shards
     out: str = "runs/prior"  # checkpoints and logs go here
+    start_from: str = (
+        ""  # a prior file of the same sizes but for w, whose weights are taken over; "" starts anew
+    )
     minutes_points: float = 96  # time for the stage in 3D
     minutes_super: float = 22  # time for super-resolution alone
     minutes_joint: float = 74  # time for everything together, through the volume renderer
@@ -55,8 +60,12 @@ class Trainer:
         self.o = options
         torch.manual_seed(options.seed)
         self.rng = np.random.default_rng(options.seed)
-        self.generator = Generator(HEADS).to(options.device)
-        start(self.generator)
+        self.out = Path(options.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.generator = Generator(HEADS)
+        if not (self.out / "checkpoint.pt").exists():
+            start(self.generator, options.start_from, options.seed)
+        self.generator.to(options.device)
         self.average = {k: v.detach().clone() for k, v in self.generator.state_dict().items()}
         mapping = list(self.generator.backbone.mapping.parameters())
         rest = [p for n, p in self.generator.named_parameters() if ".mapping." not in n]
@@ -66,8 +75,6 @@ class Trainer:
             betas=(0.9, 0.99),
         )
         self.step, self.spent, self.stage = 0, 0.0, 0
-        self.out = Path(options.out)
-        self.out.mkdir(parents=True, exist_ok=True)
 
     # -- checkpoints
 
@@ -243,26 +250,44 @@ class Trainer:
             ].copy_(value)
 
 
-@torch.no_grad()
-def start(generator: Generator) -> None:
+def start(generator: Generator, start_from: str = "", seed: int = 0) -> None:
     """A start from which the factors of z are learned several times sooner than from noise.
 
     w begins as the factors themselves, each with its negative, so that Adam's rates a coordinate act on single
-    factors; the learned constant begins smooth, since noise in it would stay in the planes as a weave.
+    factors, and as what they look like (`mapping.teach`); the learned constant begins smooth, since noise in it would
+    stay in the planes as a weave. With `start_from`, w begins as that prior's w instead, and the rest as its weights.
     """
-    fc = generator.backbone.mapping.fc0
-    w_dim, z_dim = fc.weight.shape
-    axes = torch.zeros_like(fc.weight)
-    for row in range(w_dim):
-        axes[row, row % z_dim] = 1.0 if row < z_dim else -1.0
-    fc.weight.copy_(axes / (2**0.5 * fc.weight_gain))
+    mapping = generator.backbone.mapping
+    if start_from:
+        before = load_prior(start_from).generator
+        teach(mapping, lambda z: before.mapping(z, None)[:, 0], seed=seed)
+        take_over(generator, before)
+        return
+    teach(mapping, seed=seed)
     block = getattr(generator.backbone.synthesis, f"b{HEADS.base_resolution}")
     coarse = torch.randn(1, len(block.const), 8, 8)
     smooth = F.interpolate(coarse, size=block.const.shape[1:], mode="bicubic", align_corners=False)[0]
-    block.const.copy_(smooth / smooth.std())
-    for name, p in generator.named_parameters():
-        if name.endswith("torgb.weight"):  # small planes, so that early densities are small
-            p.mul_(0.3)
+    with torch.no_grad():
+        block.const.copy_(smooth / smooth.std())
+        for name, p in generator.named_parameters():
+            if name.endswith("torgb.weight"):  # small planes, so that early densities are small
+                p.mul_(0.3)
+
+
+@torch.no_grad()
+def take_over(generator: Generator, before: Generator) -> None:
+    """Everything but the mapping from a generator whose w may be shorter: the new coordinates do nothing yet."""
+    known = before.state_dict()
+    for name, value in generator.state_dict().items():
+        if ".mapping." in name:
+            continue
+        old = known[name]
+        if name.endswith("affine.weight"):
+            # the layer divides by the root of its inputs, of which there are more now
+            value.zero_()
+            value[:, : old.shape[1]] = old * (value.shape[1] / old.shape[1]) ** 0.5
+        else:
+            value.copy_(old)
 
 
 def edge_loss(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -201,8 +201,8 @@ CATS = dataclasses.replace(FFHQ, sr_kind="8X", sr_channels=(128, 64), camera_piv
 HEADS = GeneratorConfig(
     z_dim=119,
     c_dim=0,
-    w_dim=240,
-    mapping_layers=1,
+    w_dim=336,
+    mapping_layers=3,
     base_resolution=64,
     base_channels=240,
     base_kernel=1,

@@ -1,0 +1,118 @@
+"""What w starts as: the factors of z and, beside them, what a person decoded from z looks like.
+
+A face is anything but linear in z: a beard grows only beyond some value, only on short hair, only without make-up;
+hair is dark or light by the tone of the skin. A network that must find this out while it learns to draw shows everybody half a
+beard instead. So the mapping is taught it first, from z alone, within a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from my3dgen.models.eg3d.stylegan2 import SQRT2, MappingNetwork, normalise
+from my3dgen.pretraining import people
+
+LEFT_OUT = ("shape", "dye", "wall_angle", "marks")  # what z holds already, or does not hold
+LIFT = 4.0  # z + LIFT is above zero for practically everybody, where the leaky ReLU is linear
+KINKS = (0.4, 1.1, -0.5)  # where single factors are bent
+RATE = 0.2  # of Adam; weights are held a hundred times larger (lr_mul 0.01)
+
+
+def looks(person: people.Person) -> np.ndarray:
+    """Everything that is seen of a decoded person, in a row: colours, lengths, expression, light; float32."""
+    rows = []
+    for field in fields(person):
+        value = getattr(person, field.name)
+        if field.name in LEFT_OUT:
+            continue
+        if field.name == "expression":
+            value = list(value.values())
+        elif field.name == "light":
+            value = np.concatenate([value.sh[:4].ravel(), value.key, value.key_colour])
+        rows.append(np.ravel(np.asarray(value, np.float32)))
+    return np.concatenate(rows)
+
+
+LOOKS = len(looks(people.decode(np.zeros(people.Z_DIM, np.float32))))  # how many numbers `looks` gives
+
+
+def factors(z: Tensor) -> Tensor:
+    """z [N, Z_DIM] and its negative, as one leaky ReLU passes them on: [N, 2 Z_DIM]."""
+    return F.leaky_relu(torch.cat([z, -z], 1), 0.2) * SQRT2
+
+
+def teach(
+    mapping: MappingNetwork,
+    plain: Callable[[Tensor], Tensor] = factors,
+    people_count: int = 40_000,
+    steps: int = 3000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Set the weights of a mapping of three layers or more so that w = [plain(z), looks, zeros].
+
+    Args:
+        plain: z [N, Z_DIM] -> the first coordinates of w.
+
+    Returns:
+        The share of the variance of both parts that the mapping gives, on people it was not taught with.
+    """
+    rng = np.random.default_rng(seed)
+    z = torch.from_numpy(np.stack([people.sample(rng) for _ in range(people_count)]))
+    seen = torch.from_numpy(np.stack([looks(people.decode(row)) for row in z.numpy()]))
+    low, spread = seen.min(0).values, seen.std(0).clamp(min=1e-6)
+    with torch.no_grad():
+        first = plain(z)
+        # looks lie above zero, with a spread like that of the factors: where w's leaky ReLU is linear
+        goal = torch.cat([first, (seen - low) / spread * first.std() + 0.1], 1)
+    width, held = goal.shape[1], people_count // 10
+    _pass_on(mapping, z[held:], goal[held:], seed)
+    optimiser = torch.optim.Adam(mapping.parameters(), lr=RATE)
+    shuffled = torch.Generator().manual_seed(seed)
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * 0.5 * (1 + np.cos(np.pi * step / steps))
+        rows = torch.randint(held, people_count, (512,), generator=shuffled)
+        loss = (mapping(z[rows], None)[:, 0, :width] - goal[rows]).square().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        off = (mapping(z[:held], None)[:, 0, :width] - goal[:held]).square().mean(0)
+        share = 1 - off / goal[:held].var(0).clamp(min=1e-6)
+    return {"plain": float(share[: first.shape[1]].mean()), "looks": float(share[first.shape[1] :].mean())}
+
+
+@torch.no_grad()
+def _pass_on(mapping: MappingNetwork, z: Tensor, goal: Tensor, seed: int) -> None:
+    """Start: the first units of every hidden layer hand z on, unbent, the others are random; the last layer is fitted."""
+    random, z_dim = torch.Generator().manual_seed(seed), z.shape[1]
+    layers = [getattr(mapping, f"fc{i}") for i in range(mapping.num_layers)]
+    x = normalise(z)
+    for i, layer in enumerate(layers[:-1]):
+        centred = x - x.mean(0)
+        weight = torch.randn(layer.weight.shape, generator=random) / centred.square().sum(1).mean().sqrt()
+        bias = 0.5 * torch.randn(len(weight), generator=random) - weight @ x.mean(0)
+        weight[:z_dim] = 0
+        weight[range(z_dim), range(z_dim)] = 1.0 if i == 0 else 1 / SQRT2
+        bias[:z_dim] = LIFT if i == 0 else 0.0
+        if i == 0:  # the others bend single factors: most of what is seen begins or ends at some value of one
+            kinks = [(k, at) for at in KINKS for k in range(people.SLICES["shape"].stop, z_dim)]
+            for row, (k, at) in enumerate(kinks[: len(weight) - z_dim], start=z_dim):
+                weight[row], bias[row] = F.one_hot(torch.tensor(k), z_dim), -at
+        layer.weight.copy_(weight / layer.weight_gain)
+        layer.bias.copy_(bias / layer.bias_gain)
+        x = F.leaky_relu(x @ weight.T + bias, 0.2) * SQRT2
+    before = torch.where(goal > 0, goal, goal / 0.2) / SQRT2  # what the leaky ReLU turns into the goal
+    centred, mean = (x - x.mean(0)).double(), before.mean(0).double()
+    gram = centred.T @ centred + 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
+    weight = torch.linalg.solve(gram, centred.T @ (before - mean)).T
+    layers[-1].weight.zero_()
+    layers[-1].bias.zero_()
+    layers[-1].weight[: goal.shape[1]] = (weight / layers[-1].weight_gain).float()
+    layers[-1].bias[: goal.shape[1]] = ((mean - weight @ x.mean(0).double()) / layers[-1].bias_gain).float()
