@@ -11,10 +11,15 @@ image = me.render(anchors.ws[0], my3dgen.camera(yaw=0.2, pitch=0.0))
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+# The same input gives the same pixels: on Intel processors MKL, which torch calls, otherwise rounds by where in memory a matrix
+# happens to lie. It reads this at its first use.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 # where each public name lives; looked up at first use, so that `import my3dgen` itself is quick
 _HOMES = {
