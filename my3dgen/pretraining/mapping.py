@@ -107,7 +107,7 @@ def _pass_on(mapping: MappingNetwork, z: Tensor, goal: Tensor, seed: int) -> Non
                 weight[row], bias[row] = F.one_hot(torch.tensor(k), z_dim), -at
         layer.weight.copy_(weight / layer.weight_gain)
         layer.bias.copy_(bias / layer.bias_gain)
-        x = F.leaky_relu(x @ weight.T + bias, 0.2) * SQRT2
+        x = F.leaky_relu(layer(x), 0.2) * SQRT2
     before = torch.where(goal > 0, goal, goal / 0.2) / SQRT2  # what the leaky ReLU turns into the goal
     centred, mean = (x - x.mean(0)).double(), before.mean(0).double()
     gram = centred.T @ centred + 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)

@@ -28,9 +28,7 @@ class PriorOptions:
 
     data: str = "data/train"  # folder of rendered shards
     out: str = "runs/prior"  # checkpoints and logs go here
-    start_from: str = (
-        ""  # a prior file of the same sizes but for w, whose weights are taken over; "" starts anew
-    )
+    start_from: str = ""  # a prior file whose weights are taken over (w may be shorter); "" starts anew
     minutes_points: float = 96  # time for the stage in 3D
     minutes_super: float = 22  # time for super-resolution alone
     minutes_joint: float = 74  # time for everything together, through the volume renderer
@@ -259,7 +257,7 @@ def start(generator: Generator, start_from: str = "", seed: int = 0) -> None:
     """
     mapping = generator.backbone.mapping
     if start_from:
-        before = load_prior(start_from).generator
+        before = load_prior(start_from, device="cpu").generator
         teach(mapping, lambda z: before.mapping(z, None)[:, 0], seed=seed)
         take_over(generator, before)
         return
