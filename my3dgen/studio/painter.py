@@ -27,7 +27,7 @@ MOST_CHARACTERS = 2_000_000
 BAD_MASK = "The painted mask did not arrive as a picture of 512 x 512 pixels; paint it again."
 
 TEMPLATE = f"""
-<div class="m3-painter">
+<div class="m3-painter" data-parts="PARTS">
   <div class="m3-canvas">
     <img alt="Crop of the photo" draggable="false"><canvas width="{SIDE}" height="{SIDE}" role="img"
       aria-label="Mask: paint over what is to be painted anew, or choose a part of the face above"></canvas>
@@ -43,12 +43,15 @@ TEMPLATE = f"""
 """
 
 
-def painter(elem_id: str) -> gr.HTML:
+def painter(elem_id: str, parts: str) -> gr.HTML:
     """The component; its value is what `canvas` makes, with the mask as the visitor left it. Its event `clear`
-    says that the visitor wiped everything off."""
+    says that the visitor wiped everything off; a part of the face that was still being drawn then does not come back.
+
+    parts: elem_id of the component in which parts of the face are chosen.
+    """
     return gr.HTML(
         value=None,
-        html_template=TEMPLATE,
+        html_template=TEMPLATE.replace("PARTS", parts),
         js_on_load=(STATIC / "painter.js").read_text(),
         apply_default_css=False,
         elem_id=elem_id,
@@ -56,14 +59,15 @@ def painter(elem_id: str) -> gr.HTML:
     )
 
 
-def canvas(crop: np.ndarray, mask: np.ndarray) -> dict[str, str]:
-    """A value to paint on. crop: uint8 [512, 512, 3]; mask: bool [512, 512], what is painted already."""
+def canvas(crop: np.ndarray, mask: np.ndarray, part: str | None = None) -> dict[str, str | None]:
+    """A value to paint on. crop: uint8 [512, 512, 3]; mask: bool [512, 512], what is painted already; part: which part
+    of the face that is."""
     white = np.zeros((*mask.shape, 4), np.uint8)
     white[mask] = 255
     buffer = io.BytesIO()
     Image.fromarray(white).save(buffer, "PNG")
     uri = HEAD + base64.b64encode(buffer.getvalue()).decode()
-    return {"key": secrets.token_hex(8), "crop": data_uri(crop, quality=92), "mask": uri}
+    return {"key": secrets.token_hex(8), "crop": data_uri(crop, quality=92), "mask": uri, "part": part}
 
 
 def painted(value: Any) -> np.ndarray | None:

@@ -44,7 +44,7 @@ def build(page: Page, tab: gr.Tab) -> None:
             info="A part of the face; then add to it or erase with the brush",
             elem_id="inpainting-region",
         )
-        mask = painter.painter("inpainting-mask")
+        mask = painter.painter("inpainting-mask", parts="inpainting-region")
         options = {"show_progress": "hidden", "trigger_mode": "always_last", **RENDER, **PRIVATE}
         for event in (panel.photo.change, region.input):
             event(_canvas, [panel.photo, region], mask, **options)
@@ -82,7 +82,7 @@ def _canvas(photo: str | None, region: str | None, request: gr.Request) -> Any:
     if region is None:
         crop = task_photo.face(session_of(request), photo).image
         return painter.canvas(crop, np.zeros(crop.shape[:2], bool))
-    return painter.canvas(*task_photo.region_mask(session_of(request), photo, region))
+    return painter.canvas(*task_photo.region_mask(session_of(request), photo, region), region)
 
 
 def _run(

@@ -1,5 +1,6 @@
 // Paint a mask over a picture with mouse, finger or pen. Nothing is sent before the task starts: the mask is
-// part of the component's value. value: {key, crop: uri, mask: uri of a PNG, white where painted}
+// part of the component's value. value: {key, crop: uri, mask: uri of a PNG, white where painted, part: the part of the
+// face that it is, or null}
 const SIDE = 512;
 const root = element.querySelector('.m3-painter');
 const box = root.querySelector('.m3-canvas');
@@ -11,6 +12,7 @@ const pen = canvas.getContext('2d');
 let shown = null; // what the canvas shows already: key and mask
 let last = null;
 let tool = 'paint';
+let wiped = false; // everything was wiped off, and no part of the face chosen since: what is drawn of one comes too late
 
 const ready = () => Boolean(props.value && props.value.crop);
 
@@ -21,10 +23,15 @@ function show() {
     picture.removeAttribute('src');
     pen.clearRect(0, 0, SIDE, SIDE);
     shown = null;
+    wiped = false;
     return;
   }
-  const { key, crop, mask } = props.value;
+  const { key, crop, mask, part } = props.value;
   if (picture.getAttribute('src') !== crop) picture.src = crop;
+  if (wiped && part) {
+    wipe();
+    return;
+  }
   const now = `${key} ${mask}`;
   if (now === shown) return;
   shown = now;
@@ -42,7 +49,12 @@ function show() {
 function keep() {
   const mask = canvas.toDataURL('image/png');
   shown = `${props.value.key} ${mask}`;
-  props.value = { ...props.value, mask };
+  props.value = { ...props.value, mask, part: null };
+}
+
+function wipe() {
+  pen.clearRect(0, 0, SIDE, SIDE);
+  keep();
 }
 
 function place(event) {
@@ -86,9 +98,12 @@ for (const button of tools) {
   });
 }
 root.querySelector('.m3-clear').addEventListener('click', () => {
-  pen.clearRect(0, 0, SIDE, SIDE);
-  keep();
+  wiped = true;
+  wipe();
   trigger('clear'); // no part of the face is chosen any more
+});
+document.getElementById(root.dataset.parts)?.addEventListener('input', () => {
+  wiped = false;
 });
 watch('value', show);
 show();
