@@ -26,15 +26,20 @@ def _watch(event: str, details: tuple) -> None:
 
 
 def _quick() -> None:
-    """The real models, projecting in a few steps."""
-    from my3dgen.personal import project
+    """The real models, fitting in a few steps."""
+    from my3dgen.personal.hull import HullOptions
+    from my3dgen.personal.project import ProjectOptions
 
-    usual = project.ProjectOptions.for_prior
+    def shorten(options):
+        usual = options.for_prior
 
-    def few(prior):
-        return dataclasses.replace(usual(prior), steps=4, coarse_steps=2)
+        def few(prior):
+            return dataclasses.replace(usual(prior), steps=4, coarse_steps=2)
 
-    project.ProjectOptions.for_prior = staticmethod(few)
+        options.for_prior = staticmethod(few)
+
+    shorten(ProjectOptions)
+    shorten(HullOptions)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import torch
 
 import my3dgen
 from my3dgen.models.eg3d import lora
-from my3dgen.personal import dataset
-from my3dgen.personal.encode import Latents, basis, encode
+from my3dgen.personal import dataset, directions
+from my3dgen.personal.encode import Basis, Latents, basis, encode
 from my3dgen.personal.objective import Objective, head_region, targets
 from my3dgen.personal.pose import corrected
 from my3dgen.personal.project import ProjectOptions, noise_correlation
@@ -48,35 +48,64 @@ def test_projection_lowers_the_loss(prior, faces):
     assert len(losses) == 10 and losses[-1] < losses[0]
 
 
-def test_a_close_fit_comes_nearer_in_as_many_steps(prior, faces):
+def test_moving_along_the_basis_comes_nearer_in_as_many_steps(prior, faces):
     def last_loss(options: ProjectOptions) -> float:
         losses = []
         my3dgen.project(prior, faces[:1], progress=lambda r: losses.append(r.loss), options=options)
         return losses[-1]
 
-    close = replace(ProjectOptions.close(prior), steps=14, coarse_steps=3)
-    plain = replace(ProjectOptions.for_prior(prior), steps=14, coarse_steps=0)
-    assert last_loss(close) < 0.9 * last_loss(plain)
+    along = replace(ProjectOptions.for_prior(prior), steps=14, coarse_steps=3)
+    assert along.use_basis
+    plain = replace(along, use_basis=False, lr=0.08, betas=(0.9, 0.999), coarse_steps=0, prior_weight=0.0)
+    assert last_loss(along) < 0.9 * last_loss(plain)
+
+
+def test_the_pull_keeps_latents_among_the_prior_s_faces(prior, faces):
+    options = replace(ProjectOptions.for_prior(prior), steps=14, coarse_steps=3)
+
+    def far(options: ProjectOptions) -> float:
+        ws = my3dgen.project(prior, faces[:1], options=options).ws[:, :1]
+        return float(Latents(ws, basis(prior)).unlikely())
+
+    assert far(options) < 0.7 * far(replace(options, prior_weight=0.0))
 
 
 def test_latents_move_along_the_ways_they_are_given():
-    ways = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
-    start = torch.tensor([[[5.0, 7.0]]])
-    along, plain = Latents(start, ways), Latents(start, None)
+    mean = torch.tensor([1.0, 1.0])
+    ways, spread = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([2.0, 0.5])
+    start = torch.tensor([[[5.0, 7.0]]])  # coordinates 2 and 4 along the ways, 4 and 6 along the axes
+    along, plain = Latents(start, Basis(mean, ways, spread)), Latents(start, Basis(mean, None, 2.0))
+    assert [float(x.unlikely()) for x in (along, plain)] == pytest.approx([1 + 64, 4 + 9])
     for latents in (along, plain):
         assert torch.equal(latents.w, start)
         with torch.no_grad():
-            latents.moved[0, 0, 0] = 1.0
-    assert along.w.tolist() == [[[7.0, 8.0]]]  # the first column was added
-    assert plain.w.tolist() == [[[6.0, 7.0]]]
+            latents.moved[0, 0, 0] = 2.0
+    assert along.w.tolist() == [[[9.0, 9.0]]]  # the first column was added twice
+    assert plain.w.tolist() == [[[7.0, 7.0]]]
+    assert [float(x.unlikely()) for x in (along, plain)] == pytest.approx([4 + 64, 9 + 9])
     along.w.sum().backward()
     assert along.moved.grad.tolist() == [[[3.0, 1.0]]]
+    # as many layers of the same latent are no less likely than one
+    layers = Latents(start.expand(1, 5, 2), Basis(mean, ways, spread))
+    assert float(layers.unlikely()) == pytest.approx(1 + 64)
 
 
-def test_a_prior_without_an_encoder_is_fitted_as_published(prior):
+def test_the_basis_knows_how_much_random_faces_vary(prior):
+    found = basis(prior)
+    w = directions.map_z(prior, directions.sample_z(prior, 2000, seed=77))
+    y = found.coordinates(w)
+    assert torch.allclose(y.std(0) / found.spread, torch.ones(y.shape[1]), atol=0.15)
+    # and its coordinates lead back to the face
+    assert float((found.mean + found.change(y) - w).square().sum(1).mean().sqrt()) < 0.1 * prior.w_std
+
+
+def test_a_small_prior_without_an_encoder_is_fitted_along_the_axes_of_w(prior, faces):
     other = replace(prior, sha256="0" * 64)  # as if it came from another file
     assert basis(other) is None and encode(other, torch.zeros(1, 3, 256, 256)) is None
-    assert ProjectOptions.close(other) == ProjectOptions.for_prior(other)
+    small = ProjectOptions.for_prior(other)
+    assert small.basis_of(other).ways is None
+    moved = my3dgen.project(other, faces[:1], steps=1)  # and it can be
+    assert bool(moved.ws.isfinite().all())
 
 
 def test_projection_returns_one_latent_and_camera_for_each_face(prior, faces, anchors):

@@ -147,12 +147,18 @@ def test_the_basis_is_longest_where_pictures_change_least(monkeypatch):
 
     steep = torch.diag(torch.tensor([4.0, 1.0, 0.0625]))
     turn, _ = torch.linalg.qr(torch.tensor([[1.0, 2.0, 0.5], [0.0, 1.0, 1.0], [1.0, 0.0, 3.0]]))
+    stretch = torch.tensor([[2.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.3, 0.5]])
+    x = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(encoder, "curvature", lambda *_: turn @ steep @ turn.T)
-    options = encoder.EncoderOptions(damping=0.0, power=0.5)
-    ways = encoder.basis(None, None, options).float()
+    monkeypatch.setattr(encoder, "sample_z", lambda *_: None)
+    monkeypatch.setattr(encoder, "map_z", lambda *_: x @ stretch.T)
+    ways, spread = encoder.basis(None, None, encoder.EncoderOptions(damping=0.0, power=0.5))
     # after steps of curvature ** -0.5 the loss is equally steep everywhere
-    flat = ways.T @ turn @ steep @ turn.T @ ways
-    assert torch.allclose(flat, flat[0, 0] * torch.eye(3), atol=1e-4)
+    flat = ways.T @ (turn @ steep @ turn.T).double() @ ways
+    assert torch.allclose(flat, flat[0, 0] * torch.eye(3, dtype=flat.dtype), atol=1e-4)
+    # along them faces vary by the spread, each way for itself
+    y = torch.linalg.solve(ways, (x @ stretch.T).double().T)
+    assert torch.allclose(y.cov(), torch.diag(spread**2), atol=1e-6)
 
 
 def test_the_mapping_is_taught_what_people_look_like():

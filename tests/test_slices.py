@@ -16,6 +16,7 @@ import my3dgen
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.personal import hull, slices
 from my3dgen.personal.degradations import Identity
+from my3dgen.personal.encode import Basis
 from my3dgen.personal.project import ProjectOptions
 from my3dgen.personal.slices import Saved, work_for
 from my3dgen.priors import Prior
@@ -96,6 +97,28 @@ def test_projection_in_slices_is_projection(prior, faces, clock, seconds):
     assert count == 7 if not seconds else 1 < count < 7
     assert_same(whole, sliced)
     assert not torch.equal(whole["ws"][0], prior.w_avg.expand_as(whole["ws"][0]))
+
+
+@pytest.mark.parametrize("plus", [False, True])
+def test_projection_along_a_basis_in_slices(prior, faces, clock, monkeypatch, plus: bool):
+    """Fewer ways than w has numbers: what moves has another shape than what comes out."""
+    width, random = prior.config.w_dim, torch.Generator().manual_seed(3)
+    ways = torch.randn(width, width - 5, generator=random)
+    along = Basis(prior.w_avg, ways, torch.linspace(0.5, 2, width - 5))
+    monkeypatch.setattr("my3dgen.personal.project.basis", lambda _: along)
+
+    def work():
+        anchors = my3dgen.project(prior, faces, options=replace(PROJECT, use_basis=True, plus=plus))
+        return {"ws": anchors.ws, "cameras": anchors.cameras}
+
+    whole, (sliced, count) = work(), in_slices(work, 0.0)
+    assert count == 7
+    assert_same(whole, sliced)
+    moved = whole["ws"] - prior.w_avg
+    layers = moved.shape[1] if plus else 1
+    assert len(moved[0].unique(dim=0)) == layers
+    # it stays in what the ways span
+    assert torch.allclose(along.change(along.coordinates(whole["ws"])), moved, atol=1e-4)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 9.0])

@@ -49,6 +49,12 @@ def test_from_selfies_to_a_rebuilt_photo(visit, photos, width: str):
 
     v.upload("#inversion-photo", paths[0])
     expect(page.locator("#inversion-photo img")).to_be_visible()
+    chosen = page.get_by_role("tab", name="Inversion", exact=True).bounding_box()
+    assert chosen["x"] >= 0 and chosen["x"] + chosen["width"] <= WIDTHS[width][0], (
+        "the chosen tab is in sight"
+    )
+    # on a phone what was not begun takes no room above the results
+    expect(page.locator("#inversion-panel .m3-preview")).to_be_visible(visible=width == "desktop")
     page.locator("#inversion-start").click()
     expect(page.locator("#inversion-zip")).to_be_enabled()
     expect(page.locator("#inversion-shots img")).to_have_count(3)
@@ -232,6 +238,7 @@ def test_every_tab_is_labelled_and_fits(visit, width: str, scheme: str):
         v.tab(name)
         expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+        assert page.locator("#tabs").get_by_role("tablist").bounding_box()["height"] < 60  # one row
         # Everything that can be pressed or filled in has a name for those who cannot see it.
         unnamed = page.evaluate(
             """() => [...document.querySelectorAll('button, input, select, textarea, [tabindex="0"]')]

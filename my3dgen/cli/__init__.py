@@ -78,9 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("project", making.project, "crops -> latents, written beside them")
     sub.add_argument("folder", metavar="DIR")
     sub.add_argument("--steps", type=int)
-    sub.add_argument(
-        "--close", action="store_true", help="as near to the photos as can be: takes longer, edits less well"
-    )
     with_prior(sub)
 
     sub = command("personalize", making.personalize, "crops (and latents) -> adapter")

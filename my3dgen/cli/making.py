@@ -43,11 +43,10 @@ def prepare(args):
 def project(args):
     """Crops -> latents, written beside them."""
     from my3dgen.personal.dataset import read_faces, write_anchors
-    from my3dgen.personal.project import ProjectOptions, project
+    from my3dgen.personal.project import project
 
     start, prior = time.monotonic(), load(args)
-    options = ProjectOptions.close(prior) if args.close else None
-    anchors = project(prior, read_faces(args.folder), at_least(args.steps, 0, "--steps"), progress, options)
+    anchors = project(prior, read_faces(args.folder), at_least(args.steps, 0, "--steps"), progress)
     write_anchors(args.folder, anchors)
     return 0, {"prior": prior.name, "latents": len(anchors.ws), "seconds": round(time.monotonic() - start, 2)}
 

@@ -20,7 +20,7 @@ from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Degradation, Identity
-from my3dgen.personal.encode import Latents, basis, encode
+from my3dgen.personal.encode import Latents, encode
 from my3dgen.personal.images import from_uint8, to_uint8
 from my3dgen.personal.objective import Objective, Targets, head_region
 from my3dgen.personal.pose import corrected
@@ -47,7 +47,8 @@ class HullOptions:
     delta_weight: float = 10.0  # holds the first two thirds of the layers together where there are such
     camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps the camera
     background: float = 0.1  # weight of pixels outside the head
-    free: ProjectOptions = field(default_factory=ProjectOptions)  # without anchors: w moves as in projection
+    # without anchors w moves as in projection: the steps, their rates and the coarse render of these options
+    free: ProjectOptions = field(default_factory=ProjectOptions)
     seed: int = 0  # of the perturbation of w
 
     @staticmethod
@@ -56,7 +57,7 @@ class HullOptions:
         p = ProjectOptions.for_prior(prior)
         o = HullOptions(free=p)
         if prior.config.output_resolution <= 256:
-            return replace(o, steps=p.steps, coarse_steps=p.coarse_steps, lr=0.03, camera_lr=p.camera_lr)
+            return replace(o, steps=36, coarse_steps=30, lr=0.03, camera_lr=p.camera_lr)
         return o
 
 
@@ -145,9 +146,13 @@ def fit(
     if anchors is None and prior.adapter is not None:
         anchors = prior.adapter.anchors
     o = options or HullOptions.for_prior(prior)
-    full = o.steps if anchors is not None else o.free.steps
-    total = full if steps is None else max(int(steps), 0)
-    o = replace(o, steps=total, coarse_steps=round(o.coarse_steps * total / max(full, 1)))
+    if anchors is None:
+        free = o.free
+        o = replace(
+            o, steps=free.steps, coarse_steps=free.coarse_steps, coarse_resolution=free.coarse_resolution
+        )
+    total = o.steps if steps is None else max(int(steps), 0)
+    o = replace(o, steps=total, coarse_steps=round(o.coarse_steps * total / max(o.steps, 1)))
     search = _Search(prior, face, degradation or Identity(), anchors, o)
     return search.result(drive(search, "fit", total, progress))
 
@@ -196,9 +201,7 @@ class _Search(Descent):
         if self.hull:
             self.shared, lr, betas = self._best_start(guess).requires_grad_(True), o.lr, (0.9, 0.999)
         else:
-            self.latents = Latents(
-                prior.w_avg if guess is None else guess, basis(prior) if o.free.use_basis else None
-            )
+            self.latents = Latents(prior.w_avg if guess is None else guess, o.free.basis_of(prior))
             self.shared, lr, betas = self.latents.moved, o.free.lr, o.free.betas
         moving = [{"params": [self.shared], "scale": lr}]
         if self.hull and o.per_layer:
@@ -282,15 +285,12 @@ class _Search(Descent):
     def step(self, step: int) -> float:
         """One step of Adam; returns the loss without penalties."""
         o = self.o
-        t = step / max(o.steps, 1)
-        ramp_down = o.lr_ramp_down if self.hull else o.free.lr_ramp_down
-        rate = 0.5 - 0.5 * np.cos(np.pi * min(1.0, (1 - t) / max(ramp_down, 1e-6)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["scale"] * rate
         ws = self._ws()
-        if self.hull is None and o.free.w_noise:
-            scale = self.prior.w_std * o.free.w_noise * max(0.0, 1 - t / o.free.w_noise_ramp) ** 2
-            ws = ws + scale * torch.randn(ws.shape[-1:], generator=self.rng).to(ws)
+        if self.hull:
+            self.anneal(step, o.steps, o.lr_ramp_down)
+        else:
+            self.anneal(step, o.steps, o.free.lr_ramp_down, o.free.lr_ramp_up)
+            ws = ws + replace(o.free, steps=o.steps).shake(self.prior, step, ws.shape[-1:], self.rng)
         self.optimiser.zero_grad(set_to_none=True)
         if step < o.coarse_steps:
             self.last = self._coarse(ws, camera=self._camera())
@@ -306,9 +306,7 @@ class _Search(Descent):
     def _penalties(self) -> Iterator[Tensor]:
         o = self.o
         if self.hull is None:
-            yield (
-                o.free.prior_weight * ((self.latents.w - self.prior.w_avg) / self.prior.w_std).square().sum()
-            )
+            yield o.free.prior_weight * self.latents.unlikely()
             return
         yield o.sum_weight * (self._raw().sum(-1) - 1).square().mean()
         if self.deltas is not None:

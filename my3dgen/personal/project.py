@@ -11,7 +11,7 @@ from torch import Tensor
 
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
-from my3dgen.personal.encode import Latents, basis, encode
+from my3dgen.personal.encode import Basis, Latents, axes, basis, encode
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, Targets, targets, usable
 from my3dgen.personal.pose import corrected
@@ -24,7 +24,7 @@ class ProjectOptions:
     """How photos are projected. `for_prior` gives each prior's defaults."""
 
     steps: int = 500  # in all
-    coarse_steps: int = 0  # of these, the first ones see only a small volume render (fast, for `heads`)
+    coarse_steps: int = 0  # of these, the first ones see only a volume render (for `heads`)
     coarse_resolution: int = 32  # side of that render
     lr: float = 0.01  # Adam on w, or along the encoder's basis
     betas: tuple[float, float] = (0.9, 0.999)  # Adam's
@@ -34,7 +34,7 @@ class ProjectOptions:
     w_noise_ramp: float = 0.75  # share of the steps with perturbation
     noise_weight: float = 1e5  # weight of the noise maps' autocorrelation
     camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps cameras
-    prior_weight: float = 0.0  # pull of w towards w_avg, in units of w_std
+    prior_weight: float = 0.0  # of `Latents.unlikely`, a pull towards the mean face
     plus: bool = False  # one w per layer (W+) instead of one for all
     use_encoder: bool = True  # start from the encoder where the prior has one
     use_basis: bool = False  # move w along the encoder's basis, where the prior has one, not the axes of W
@@ -44,40 +44,34 @@ class ProjectOptions:
 
     @staticmethod
     def for_prior(prior) -> ProjectOptions:
-        """The published schedule, and a short one for small priors that have an encoder."""
+        """The published schedule, and a short one for small priors, along the encoder's basis where there is one."""
         if prior.config.output_resolution <= 256:
-            return ProjectOptions(
-                steps=36,
-                coarse_steps=30,
-                lr=0.08,
-                w_noise=0.0,
-                camera_lr=0.003,
-                prior_weight=0.002,
-                micro_batch=1,
+            o = ProjectOptions(camera_lr=0.003, w_noise=0.0, micro_batch=1)
+            if basis(prior) is None:
+                return replace(o, steps=36, coarse_steps=30, lr=0.08, prior_weight=1e-5)
+            return replace(
+                o,
+                steps=24,
+                coarse_steps=6,  # hardly faster than the others, but they keep some faces out of a poor minimum
+                coarse_resolution=prior.config.neural_resolution,
+                lr=0.3,
+                betas=(0.7, 0.95),
+                lr_ramp_down=0.7,
+                prior_weight=1e-4,  # without it fits end thrice as far out, and other views of them are less like the person
+                use_basis=True,
             )
         # each photo has its own loss, so the number rendered at once only costs memory
         return ProjectOptions(micro_batch=1 if prior.device.type == "cpu" else ProjectOptions.micro_batch)
 
-    @staticmethod
-    def close(prior) -> ProjectOptions:
-        """As near to the photo as the latent can come. For priors with an encoder: 50 steps, along its basis.
+    def basis_of(self, prior) -> Basis:
+        """What w moves along."""
+        return (self.use_basis and basis(prior)) or axes(prior)
 
-        That takes three to four times as long as `for_prior`, whose latents stay nearer to the faces that the prior knows,
-        where the editing directions hold. Other priors get `for_prior`, which is as close.
-        """
-        o = ProjectOptions.for_prior(prior)
-        if basis(prior) is None:
-            return o
-        return replace(
-            o,
-            steps=50,
-            coarse_steps=12,  # finer than the others, and yet they keep some faces out of a poor minimum
-            coarse_resolution=prior.config.neural_resolution,
-            lr=0.3,
-            betas=(0.7, 0.95),
-            lr_ramp_down=0.7,
-            use_basis=True,
-        )
+    def shake(self, prior, step: int, shape: Sequence[int], rng: torch.Generator) -> Tensor:
+        """The perturbation of latents of a shape at a step; zeros at the end."""
+        left = max(0.0, 1 - step / max(self.steps, 1) / self.w_noise_ramp)
+        scale = prior.w_std * self.w_noise * left**2
+        return (torch.randn(shape, generator=rng) * scale).to(prior.device)
 
 
 def project(
@@ -126,7 +120,7 @@ class _Fit(Descent):
         if start is None:
             start = prior.w_avg.expand(n, -1)
         start = start[:, None].expand(-1, length if o.plus else 1, -1)
-        self.latents = Latents(start, basis(prior) if o.use_basis else None)
+        self.latents = Latents(start, o.basis_of(prior))
         self.orbit = torch.zeros(n, 3, device=start.device, requires_grad=True)
         self.aim = torch.zeros(n, 3, device=start.device, requires_grad=True)
         self.noise = self._noise_maps(n)
@@ -156,16 +150,8 @@ class _Fit(Descent):
     def step(self, step: int) -> float:
         """One step of Adam on all photos; returns their mean loss."""
         o, n = self.o, len(self.t)
-        t = step / max(o.steps, 1)
-        rate = min(1.0, (1 - t) / max(o.lr_ramp_down, 1e-6))
-        rate = (0.5 - 0.5 * np.cos(np.pi * rate)) * min(
-            1.0, (t + 0.5 / max(o.steps, 1)) / max(o.lr_ramp_up, 1e-6)
-        )
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["scale"] * rate
-        scale = self.prior.w_std * o.w_noise * max(0.0, 1 - t / o.w_noise_ramp) ** 2
-        shake = torch.randn(self.latents.start.shape, generator=self.rng) * scale
-        shake = shake.to(self.prior.device)
+        self.anneal(step, o.steps, o.lr_ramp_down, o.lr_ramp_up)
+        shake = o.shake(self.prior, step, self.latents.start.shape, self.rng)
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
         for part in torch.arange(n).split(o.micro_batch):
@@ -175,8 +161,7 @@ class _Fit(Descent):
             loss.sum().backward()
             total += float(loss.detach().sum())
         if o.prior_weight:
-            pull = o.prior_weight * ((self.latents.w - self.prior.w_avg) / self.prior.w_std).square().sum()
-            pull.backward()
+            (o.prior_weight * self.latents.unlikely()).backward()
         if self.noise:
             (o.noise_weight * sum(noise_correlation(m).sum() for m in self.noise.values())).backward()
         self.optimiser.step()

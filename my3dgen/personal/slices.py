@@ -9,6 +9,7 @@ the result is exactly that of one go. What lies between the fits is done again, 
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -64,6 +65,15 @@ class Descent(ABC):
     @abstractmethod
     def preview(self) -> np.ndarray:
         """uint8 [S, S, 3]: a picture of the last step."""
+
+    def anneal(self, step: int, steps: int, down: float, up: float = 0.0) -> None:
+        """Set the rates of a step: each group's "scale", which rises over a share `up` of the steps and falls as a
+        cosine over the last share `down` (StyleGAN2's projector)."""
+        t = step / max(steps, 1)
+        rate = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / max(down, 1e-6)))
+        rate *= min(1.0, (t + 0.5 / max(steps, 1)) / max(up, 1e-6))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["scale"] * rate
 
     def random_state(self) -> Any:
         """The random numbers' state as plain data."""

@@ -1,7 +1,7 @@
 """What makes projections short: a linear head that guesses w from a photo, and a basis in which to move w on.
 
-The head reads the perceptual trunk's features (ridge regression). The basis comes from how much pictures change with w:
-the mean Gauss-Newton matrix of the loss that fits use, estimated by random probes.
+The head reads the perceptual trunk's features (ridge regression). The basis comes from how w varies among random faces
+and from how much pictures change with it: the mean Gauss-Newton matrix of the loss that fits use, estimated by random probes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from my3dgen.models.perceptual import TRAINED_AT, load_perceptual, load_trunk
+from my3dgen.personal.directions import map_z, sample_z, whitening
 from my3dgen.pretraining import render
 from my3dgen.pretraining.people_data import Shards
 from my3dgen.pretraining.shading import WALL
@@ -23,7 +24,7 @@ from my3dgen.pretraining.shading import WALL
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """Fit of the head. It is bound to one prior and made anew with it."""
+    """Fit of the head, and measurement of the ways. Both are bound to one prior and made anew with it."""
 
     data: str = "data/train"  # shards
     out: str = "assets/encoder.safetensors"
@@ -31,6 +32,8 @@ class EncoderOptions:
     ridge: float = 30.0  # strength of the regularisation
     probes: int = 1200  # random probes of how the loss curves
     damping: float = 0.05  # curvature that is added to all, in units of the mean
+    samples: int = 10_000  # random latents behind the covariance of w
+    floor: float = 1e-3  # ways of W with less than this share of the largest variance are left out
     power: float = 0.25  # steps are curvature ** -power long: 0.5 would whiten a loss that is quadratic
     seed: int = 0
 
@@ -48,7 +51,7 @@ def as_cropped(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generato
 
 @torch.no_grad()
 def train(prior, o: EncoderOptions) -> dict[str, float]:
-    """Fit and write the head. Returns the share of w's variance it explains, on pictures held out."""
+    """Fit the head, measure the ways, and write both. Returns the share of w's variance it explains, on pictures held out."""
     rng = np.random.default_rng(o.seed)
     shards, trunk = Shards(o.data), load_trunk()
     features, targets = [], []
@@ -65,24 +68,31 @@ def train(prior, o: EncoderOptions) -> dict[str, float]:
     held = len(x) // 10
     mean_x, mean_y = x[held:].mean(0), y[held:].mean(0)
     a, b = x[held:] - mean_x, y[held:] - mean_y
-    spread = a.square().mean()
+    variance = a.square().mean()
     weight = torch.linalg.solve(
-        a.T @ a + o.ridge * spread * len(a) / 100 * torch.eye(a.shape[1], dtype=a.dtype), a.T @ b
+        a.T @ a + o.ridge * variance * len(a) / 100 * torch.eye(a.shape[1], dtype=a.dtype), a.T @ b
     ).T
     guess = (x[:held] - mean_x) @ weight.T + mean_y
     explained = 1 - (guess - y[:held]).square().sum() / (y[:held] - mean_y).square().sum()
     bias = mean_y - weight @ mean_x
-    tensors = {"weight": weight.half(), "bias": bias.float(), "basis": basis(prior, shards, o).half()}
+    ways, spread = basis(prior, shards, o)
+    tensors = {"weight": weight.half(), "bias": bias.float(), "ways": ways.half(), "spread": spread.float()}
     tensors = {name: each.contiguous() for name, each in tensors.items()}
     save_file(tensors, Path(o.out), metadata={"format": "my3dgen-encoder", "prior_sha256": prior.sha256})
     return {"explained": float(explained), "views": len(x)}
 
 
-def basis(prior, shards: Shards, o: EncoderOptions) -> torch.Tensor:
-    """Columns [w_dim, w_dim]: eigenvectors of the loss's mean curvature, the longer the less they change a picture."""
-    m = curvature(prior, shards, o).double()
+def basis(prior, shards: Shards, o: EncoderOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    """The encoder's ways [w_dim, k], and the standard deviation [k] of their coordinates among random faces.
+
+    In whitened latents, where random faces are a round cloud, they are eigenvectors of the loss's mean curvature, the longer the
+    less they change a picture. So they are uncorrelated, and a pull that weighs them by their spread is one towards faces.
+    """
+    white = whitening(map_z(prior, sample_z(prior, o.samples, o.seed)), o.floor)
+    m = white.to_w.T @ curvature(prior, shards, o).double() @ white.to_w
     values, vectors = torch.linalg.eigh(m)
-    return vectors * (values / values.mean() + o.damping) ** -o.power
+    length = (values / values.mean() + o.damping) ** -o.power
+    return white.to_w @ vectors * length, 1 / length
 
 
 @torch.enable_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -97,16 +96,18 @@ def detection(prior, views: int = 500) -> dict[str, float]:
 def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500) -> dict[str, float]:
     """Final loss of `short` steps with the encoder beside `long` steps from w_avg: same photos, same loss.
 
-    With the encoder w starts there and moves along its basis (`ProjectOptions.close`); from w_avg it moves along the
-    axes of W at the default rates.
+    With the encoder: the prior's default options, in `short` steps. From w_avg: along the axes of W, at the rate that
+    suits small priors there, and nothing pulls w back.
 
     Args:
         photos: files; refused ones are left out.
     """
     faces = usable(prepare(photos))
-    close = ProjectOptions.close(prior)
-    o = replace(ProjectOptions.for_prior(prior), coarse_steps=0, use_encoder=False)
-    what, objective = targets(prior, faces, o.background), Objective(prior)
+    encoder = ProjectOptions.for_prior(prior)
+    plain = ProjectOptions(
+        lr=0.08, camera_lr=encoder.camera_lr, w_noise=0.0, use_encoder=False, micro_batch=1
+    )
+    what, objective = targets(prior, faces, plain.background), Objective(prior)
 
     def loss(options: ProjectOptions, steps: int) -> float:
         anchors = project(prior, faces, steps, options=options)
@@ -119,9 +120,9 @@ def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500
         return round(total / len(faces), 4)
 
     return {
-        f"encoder_{short}": loss(close, short),
-        f"w_avg_{long}": loss(o, long),
-        f"w_avg_{short}": loss(o, short),
+        f"encoder_{short}": loss(encoder, short),
+        f"w_avg_{long}": loss(plain, long),
+        f"w_avg_{short}": loss(plain, short),
         "photos": len(faces),
     }
 

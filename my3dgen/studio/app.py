@@ -33,6 +33,7 @@ from my3dgen.studio.theme import CSS, theme
 CACHE_SECONDS = (300, 2 * 3600)  # how often Gradio's own cache is cleaned, and of files how old
 UPLOAD_LIMIT = "100mb"  # one file
 HEAD = '<meta name="referrer" content="no-referrer">'
+KEEP_IN_SIGHT = (Path(__file__).parent / "static" / "tabs.js").read_text()
 TASK_TABS = {
     "Inversion": tab_inversion,
     "Inpainting": tab_inpainting,
@@ -74,6 +75,7 @@ def build() -> gr.Blocks:
             )
         deleted = delete.click(_delete, None, gone, show_progress="hidden", **LIGHT, **PRIVATE)
         page.connect(demo.load, deleted)
+        demo.load(None, js=KEEP_IN_SIGHT)
         api.build()
     demo.queue(default_concurrency_limit=4, max_size=64)
     return demo

@@ -97,7 +97,7 @@ def build(page: Page, anchor: gr.Slider) -> None:
 
 
 def _idle() -> str:
-    return panels.fit_panel("Not started", 0.0, "", "", None)
+    return panels.not_started(None)
 
 
 @guarded

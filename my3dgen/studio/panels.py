@@ -245,6 +245,12 @@ def fit_panel(title: str, share: float, detail: str, preview: str, curve: str | 
     )
 
 
+def not_started(curve: str | None = "") -> str:
+    """The panel before anything began; on a phone it takes less room."""
+    panel = fit_panel("Not started", 0.0, "", "", curve)
+    return panel.replace('class="m3-fit"', 'class="m3-fit m3-idle"', 1)
+
+
 def duration(seconds: float) -> str:
     """Seconds in words."""
     seconds = max(0, round(seconds))

@@ -85,7 +85,7 @@ def _title(offer: priors.Offer) -> str:
 
 
 def _idle() -> str:
-    return panels.fit_panel("Not started", 0.0, "", "", "")
+    return panels.not_started()
 
 
 @guarded

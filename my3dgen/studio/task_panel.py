@@ -273,11 +273,12 @@ def _photo(label: str, elem_id: str) -> Any:
         buttons=[],
         height=260,
         elem_id=elem_id,
+        elem_classes="m3-photo",
     )
 
 
 def _idle() -> str:
-    return panels.fit_panel("Not started", 0.0, "", "", "")
+    return panels.not_started()
 
 
 def _done(state: panels.Running, outcomes: list[Outcome], missing: list[Missing]) -> str:
