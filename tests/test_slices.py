@@ -104,7 +104,7 @@ def test_projection_along_a_basis_in_slices(prior, faces, clock, monkeypatch, pl
     """Fewer ways than w has numbers: what moves has another shape than what comes out."""
     width, random = prior.config.w_dim, torch.Generator().manual_seed(3)
     ways = torch.randn(width, width - 5, generator=random)
-    along = Basis(prior.w_avg, ways, torch.linspace(0.5, 2, width - 5))
+    along = Basis(prior.w_avg, ways, torch.linalg.pinv(ways), torch.linspace(0.5, 2, width - 5))
     monkeypatch.setattr("my3dgen.personal.project.basis", lambda _: along)
 
     def work():

@@ -18,7 +18,8 @@ PARTS = ("weight", "bias", "ways", "spread")  # of an encoder's file
 
 @lru_cache(maxsize=4)
 def _encoder(prior_sha256: str) -> dict[str, Tensor] | None:
-    """What was made for one prior: weight [w_dim, D], bias [w_dim], ways [w_dim, k], spread [k]; None for another prior."""
+    """What was made for one prior: weight [w_dim, D], bias [w_dim], ways [w_dim, k], spread [k], and back [k, w_dim], the
+    ways' pseudo-inverse; None for another prior."""
     try:
         path = asset("encoder.safetensors")
     except My3DGenError:
@@ -32,7 +33,9 @@ def _encoder(prior_sha256: str) -> dict[str, Tensor] | None:
                 f"{path} has no {', '.join(missing)}: it was made by an earlier version. Get today's assets, or make it "
                 "anew with `python -m my3dgen.pretraining encoder`."
             )
-        return {name: file.get_tensor(name).float() for name in PARTS}
+        parts = {name: file.get_tensor(name).float() for name in PARTS}
+    # once, and in double precision: solving for coordinates each time would round by where things lie in memory
+    return parts | {"back": torch.linalg.pinv(parts["ways"].double()).float()}
 
 
 @torch.no_grad()
@@ -51,15 +54,13 @@ class Basis:
 
     mean: Tensor  # [w_dim]
     ways: Tensor | None  # [w_dim, k]; None: the axes of W
+    back: Tensor | None  # [k, w_dim], their pseudo-inverse
     spread: Tensor | float  # [k], each coordinate's standard deviation among random faces; one number for all
 
     def coordinates(self, w: Tensor) -> Tensor:
         """y [..., k] of w [..., w_dim], or of the point nearest to it where the ways do not span W."""
         away = w - self.mean
-        if self.ways is None:
-            return away
-        columns = away.reshape(-1, away.shape[-1]).T
-        return torch.linalg.lstsq(self.ways, columns)[0].T.reshape(*w.shape[:-1], -1)
+        return away if self.back is None else away @ self.back.T
 
     def change(self, y: Tensor) -> Tensor:
         """What a change of coordinates [..., k] adds to w, [..., w_dim]."""
@@ -68,7 +69,7 @@ class Basis:
 
 def axes(prior) -> Basis:
     """The axes of W, as the published method moves along them, all with the same spread."""
-    return Basis(prior.w_avg, None, prior.w_std / prior.config.w_dim**0.5)
+    return Basis(prior.w_avg, None, None, prior.w_std / prior.config.w_dim**0.5)
 
 
 def basis(prior) -> Basis | None:
@@ -84,7 +85,7 @@ def basis(prior) -> Basis | None:
     encoder = _encoder(prior.sha256)
     if encoder is None:
         return None
-    return Basis(prior.w_avg, encoder["ways"].to(prior.device), encoder["spread"].to(prior.device))
+    return Basis(prior.w_avg, *(encoder[name].to(prior.device) for name in ("ways", "back", "spread")))
 
 
 class Latents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from my3dgen.evaluation.sheets import grid
 from my3dgen.faces import prepare
 from my3dgen.faces.align import place
 from my3dgen.faces.detect import detect, landmarks
+from my3dgen.personal.encode import Latents
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, targets, usable
 from my3dgen.personal.project import ProjectOptions, project
@@ -94,35 +96,38 @@ def detection(prior, views: int = 500) -> dict[str, float]:
 
 
 def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500) -> dict[str, float]:
-    """Final loss of `short` steps with the encoder beside `long` steps from w_avg: same photos, same loss.
+    """Final loss of `short` steps from the encoder's guess beside `long` steps from w_avg: same photos, same loss.
 
-    With the encoder: the prior's default options, in `short` steps. From w_avg: along the axes of W, at the rate that
-    suits small priors there, and nothing pulls w back.
+    All other options are the prior's default ones. The loss is what fits lower, picture and pull; "picture" is without the pull.
 
     Args:
         photos: files; refused ones are left out.
     """
     faces = usable(prepare(photos))
     encoder = ProjectOptions.for_prior(prior)
-    plain = ProjectOptions(
-        lr=0.08, camera_lr=encoder.camera_lr, w_noise=0.0, use_encoder=False, micro_batch=1
-    )
-    what, objective = targets(prior, faces, plain.background), Objective(prior)
+    plain = replace(encoder, use_encoder=False)
+    what, objective = targets(prior, faces, encoder.background), Objective(prior)
 
-    def loss(options: ProjectOptions, steps: int) -> float:
+    def losses(name: str, options: ProjectOptions, steps: int) -> dict[str, float]:
         anchors = project(prior, faces, steps, options=options)
-        total = 0.0
+        ws, cameras = anchors.ws.to(prior.device), anchors.cameras.to(prior.device)
+        picture = 0.0
         with torch.no_grad():
             for i in range(len(faces)):
-                out = prior.generator.synthesis(anchors.ws[i : i + 1], anchors.cameras[i : i + 1])
-                row = what.rows([i])
-                total += float(objective.high(out["image"], row) + objective.low(out["image_raw"], row))
-        return round(total / len(faces), 4)
+                out, row = prior.generator.synthesis(ws[i : i + 1], cameras[i : i + 1]), what.rows([i])
+                picture += float(objective.high(out["image"], row) + objective.low(out["image_raw"], row))
+            pull = options.prior_weight * float(
+                Latents(ws[:, :1], options.basis_of(prior)).unlikely().detach()
+            )
+        return {
+            name: round((picture + pull) / len(faces), 4),
+            f"{name}_picture": round(picture / len(faces), 4),
+        }
 
     return {
-        f"encoder_{short}": loss(encoder, short),
-        f"w_avg_{long}": loss(plain, long),
-        f"w_avg_{short}": loss(plain, short),
+        **losses(f"encoder_{short}", encoder, short),
+        **losses(f"w_avg_{long}", plain, long),
+        **losses(f"w_avg_{short}", plain, short),
         "photos": len(faces),
     }
 
