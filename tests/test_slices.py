@@ -131,6 +131,22 @@ def test_personalization_in_slices_is_personalization(prior, faces, adapter, clo
     assert_same(whole, sliced)
 
 
+def test_full_fine_tuning_in_slices_is_a_third_side(prior, faces, adapter, clock):
+    def work():
+        return my3dgen.full_fine_tuning(prior, faces, adapter.anchors, options=TUNE)
+
+    whole, (sliced, count) = work(), in_slices(work, 0.0)
+    assert count == 6
+    assert_same(whole.generator.state_dict(), sliced.generator.state_dict())
+    crossed = pickle.loads(pickle.dumps(whole))  # as from the process that has the GPU
+    me = prior.personalized(adapter)
+    shown = my3dgen.compare("invert", prior, me, faces[0], steps=2, full=crossed)
+    again = my3dgen.compare("invert", whole, None, faces[0], steps=2)
+    assert again.personalized is None and again.full is None
+    assert np.array_equal(shown.full.images["image"], again.pretrained.images["image"])
+    assert not np.array_equal(shown.full.images["image"], shown.pretrained.images["image"])
+
+
 def test_the_fit_of_every_other_task_in_slices(prior, faces, adapter, clock):
     me = prior.personalized(adapter)
     options = replace(hull.HullOptions.for_prior(prior), per_layer=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +30,7 @@ MODEL = Model("m", "a model", "k", fake_backend.Adapter(ANCHORS), "heads", "", (
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    for name in ("load_prior", "prepare", "compare"):
+    for name in ("load_prior", "prepare", "with_mirrors", "full_fine_tuning", "compare"):
         monkeypatch.setattr(my3dgen, name, getattr(fake_backend, name))
     monkeypatch.setattr(compute, "_priors", {})
     return Registry().get("secret")
@@ -223,3 +224,39 @@ def test_deleting_twice_empties_everything_twice():
         (update,) = blank()
         assert "value" in update
         update.pop("value")  # what Gradio does with an update
+
+
+def test_full_fine_tuning_is_trained_once_and_a_third_side(
+    session: Session, photo: str, monkeypatch: pytest.MonkeyPatch
+):
+    mine = replace(MODEL, faces=tuple(fake_backend.prepare([photo])))
+    events = list(tab_compare._run(session, mine, photo, ["invert", "synthesize"], True))
+    first = next(event for event in events if isinstance(event, Progress))
+    assert first.stage == "full fine-tuning", "it is trained before anything is compared"
+    outcomes = [event for event in events if isinstance(event, Outcome)]
+    assert [list(each.sides) for each in outcomes] == [["pretrained", "personalized", "full"]] * 2
+    assert outcomes[0].report["full"]["id_sim"] == 0.6
+    assert tab_compare._columns(outcomes)[-1] == "Full fine-tuning"
+    assert [len(cells) for _, cells in tab_compare._rows(mine, outcomes)] == [4, 4]
+    with zipfile.ZipFile(tasks.archive(session, outcomes, "compare")) as file:
+        assert "invert/full/image.png" in file.namelist()
+    # once a session, and only where it is asked for
+    monkeypatch.setattr(my3dgen, "full_fine_tuning", lambda *_, **__: pytest.fail("it is there already"))
+    again = list(tab_compare._run(session, mine, photo, ["edit"], True))
+    assert list(again[-1].sides) == ["pretrained", "personalized", "full"]
+    assert list(list(tasks.invert(session, mine, photo, 0, 0))[-1].sides) == ["pretrained", "personalized"]
+
+
+def test_full_fine_tuning_stopped_or_without_photos(
+    session: Session, photo: str, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(My3DGenError, match="came as a file"):
+        list(tab_compare._run(session, MODEL, photo, ["invert"], True))
+    mine = replace(MODEL, faces=tuple(fake_backend.prepare([photo])))
+    events = []
+    for event in tab_compare._run(session, mine, photo, ["invert"], True):
+        events.append(event)
+        jobs.stop(session, "compare")
+    assert isinstance(events[-1], Missing) and events[-1].stopped
+    assert not any(isinstance(event, Outcome) for event in events)
+    assert not session.full, "half a training is not kept"

@@ -67,7 +67,11 @@ def test_one_photo_goes_through_every_task(visit, width: str):
 
     v.tab("Compare")
     expect(page.locator("#compare-photo img")).to_be_visible()
+    page.locator("#compare-full input").check()
     v.run("compare")
+    expect(page.locator("#compare-table thead th")).to_have_text(
+        ["What the models saw", "Pretrained", "Personalized", "Full fine-tuning"]
+    )
     expect(page.locator("#compare-table th[scope=rowgroup]")).to_have_count(6)
     with page.expect_download() as download:
         page.locator("#compare-sheet").click()

@@ -164,6 +164,30 @@ def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: P
     return Fit(anchors, adapter, seconds, identity, stopped)
 
 
+def full_fine_tuning(
+    name: str, adapter: Any, faces: list[Any], stop_file: str | None
+) -> Iterator[Progress | Any]:
+    """Tune every weight to the photos of an adapter, from its anchors; yields reports and at last a prior, or None
+    where it was stopped: half a training compares nothing."""
+    yield from in_slices(_full_fine_tuning, name, adapter, faces, stop_file=stop_file)
+
+
+def _full_fine_tuning(name: str, adapter: Any, faces: list[Any], progress: ProgressCallback) -> Any:
+    import my3dgen
+
+    stopped = False
+
+    def watch(report: Progress) -> bool:
+        nonlocal stopped
+        stopped = progress(report) is False or stopped
+        return not stopped
+
+    tuned = my3dgen.full_fine_tuning(
+        prior(name), my3dgen.with_mirrors(faces), adapter.anchors, progress=watch
+    )
+    return None if stopped else tuned
+
+
 def likeness(base: Any, mine: Any, faces: list[Any], anchors: Any) -> dict[str, float]:
     """How much each photo's reconstruction looks like the person's other photos, before and after."""
     from my3dgen.evaluation.reconstruction import to_other_photos
@@ -219,7 +243,7 @@ def _compare(
 
     def watch(report: Progress) -> bool | None:
         going = progress(report)
-        if going is False and not report.stage.startswith("personalized"):
+        if going is False and not report.stage.startswith(("personalized", "full")):
             raise _StoppedHalfway
         return going
 

@@ -11,6 +11,7 @@ import numpy as np
 from my3dgen.studio.pictures import data_uri
 
 SIDES = {"pretrained": "Pretrained", "personalized": "Personalized"}  # as code and as visitors call them
+FULL = {"full": "Full fine-tuning"}  # the third side, in Compare, where it was asked for
 KINDS = {"Pretrained": "before", "Personalized": "after"}  # how their bars and lines are drawn
 ROUND = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)  # what a full bar may stand for
 PLOT = (480, 150)  # drawn width and height of a plot

@@ -19,6 +19,7 @@ STAGES = {
     "prepare": "Reading photos",
     "project": "Projection: finding you in the pretrained model",
     "personalize": "Personalization: teaching the model your face",
+    "full fine-tuning": "Full fine-tuning: teaching every weight your face",
     "mesh": "Mesh: looking for the surface",
     "film": "Turntable: rendering the frames",
 }

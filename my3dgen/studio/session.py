@@ -67,6 +67,9 @@ class Model:
     faces: tuple[Any, ...]  # the photos it was made from; none for an uploaded one
     report: dict[str, Any]  # the JSON of /personalize
     example: str | None = None  # name of the example person whom it came with
+    full: Any | None = (
+        None  # a prior with every weight tuned to the same photos, where a task is to show it as well
+    )
 
 
 @dataclass
@@ -82,6 +85,7 @@ class Session:
     current: str | None = None  # id of the chosen model
     lent: OrderedDict[str, Model] = field(default_factory=OrderedDict)  # models that came with calls, by path
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
+    full: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # fully tuned priors by model
     archives: dict[str, str] = field(default_factory=dict)  # the newest ZIP of each task
     uploads: set[str] = field(default_factory=set)  # files the visitor sent
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
@@ -145,6 +149,10 @@ class Session:
     def remember_result(self, key: str, outcome: Any) -> None:
         """Keep what a task made; the oldest ones go."""
         self._remember(self.results, key, outcome, RESULTS)
+
+    def remember_full(self, key: str, prior: Any) -> None:
+        """Keep a fully tuned prior: megabytes each, so only the newest."""
+        self._remember(self.full, key, prior, 1)
 
     def remember_lent(self, path: str, model: Model) -> None:
         """Keep a model that came with a call, so that the next one finds it and deleting reaches it."""
@@ -255,7 +263,7 @@ class Registry:
             session.photos, session.example, session.current = [], None, None
             session.photo = session.editing = None
             session.prior = session.edit_hidden = ""
-            stores = (session.anchors, session.models, session.views, session.uploads)
+            stores = (session.anchors, session.models, session.full, session.views, session.uploads)
             for store in (*stores, session.lent, session.prepared, session.results, session.showing):
                 store.clear()
 

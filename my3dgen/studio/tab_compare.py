@@ -12,6 +12,7 @@ import gradio as gr
 import numpy as np
 
 from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress
 from my3dgen.studio import figures, tasks
 from my3dgen.studio.guard import visible
 from my3dgen.studio.jobs import running, stop, wait
@@ -22,6 +23,10 @@ from my3dgen.studio.tab_upscale import AUTOMATIC, size_for
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
+FULL_HELP = (
+    "What the paper compares with: every weight tuned to your photos instead of a small adapter. It is trained "
+    "first, which takes as long as personalizing did."
+)
 INTRO = "Takes one photo through all tasks, a minute or two each at most, and puts everything on one contact sheet."
 LIKENESS = "How much the faces look like the person (identity similarity, mean over the tasks below)."
 TITLES = {
@@ -40,7 +45,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     empty = Shown(
         figures=figures.scores(None, None, LIKENESS),
-        more=(figures.comparison_table([], _columns()), _no_sheet()),
+        more=(figures.comparison_table([], _columns([])), _no_sheet()),
     )
 
     def more() -> Sequence[Any]:
@@ -67,12 +72,30 @@ def build(page: Page, tab: gr.Tab) -> None:
 
 def _controls(panel: TaskPanel) -> Sequence[Any]:
     choices = [(title, task) for task, title in TITLES.items()]
-    return [gr.CheckboxGroup(choices, value=list(TITLES), label="Tasks", elem_id="compare-tasks")]
+    return [
+        gr.CheckboxGroup(choices, value=list(TITLES), label="Tasks", elem_id="compare-tasks"),
+        gr.Checkbox(
+            False, label="Full fine-tuning as a third column", info=FULL_HELP, elem_id="compare-full"
+        ),
+    ]
 
 
-def _run(session: Session, model: Model, photo: str | None, chosen: list[str]) -> Iterator[Event]:
+def _run(
+    session: Session, model: Model, photo: str | None, chosen: list[str], full: bool = False
+) -> Iterator[Event]:
     if not any(task in chosen for task in TITLES):
         raise My3DGenError("No task is chosen; tick at least one.")
+    if full:
+        tuned = None
+        for item in tasks.tune_fully(session, model, "compare"):
+            if isinstance(item, Progress):
+                yield item
+            else:
+                tuned = item
+        if tuned is None:
+            yield Missing("compare", "Full fine-tuning was stopped, and nothing was compared.", True)
+            return
+        model = replace(model, full=tuned)
     runs = {
         "invert": lambda: tasks.invert(session, model, photo, 0, 0),
         "inpaint": lambda: tasks.inpaint(session, model, photo, None, "centre", 0),
@@ -119,20 +142,28 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
         side: float(np.mean([outcome.figure("id_sim")[side] for outcome in outcomes]))
         for side in figures.SIDES
     }
-    sheet = session.save_image(contact_sheet(_rows(model, outcomes), _columns()), "my3dgen-contact-sheet")
-    bars = figures.scores(**means, caption=LIKENESS)
+    third = {
+        title: float(np.mean([outcome.figure("id_sim")[side] for outcome in outcomes]))
+        for side, title in figures.FULL.items()
+        if all(side in outcome.sides for outcome in outcomes)
+    }
+    rows, columns = _rows(model, outcomes), _columns(outcomes)
+    sheet = session.save_image(contact_sheet(rows, columns), "my3dgen-contact-sheet")
+    bars = figures.scores(**means, caption=LIKENESS, others=third)
     return Shown(
         figures=bars,
         more=(
-            figures.comparison_table(_rows(model, outcomes), _columns()),
+            figures.comparison_table(rows, columns),
             gr.update(value=sheet, interactive=True),
         ),
         note=outcomes[0].note,
     )
 
 
-def _columns() -> list[str]:
-    return ["What the models saw", *figures.SIDES.values()]
+def _columns(outcomes: list[Outcome]) -> list[str]:
+    names = figures.SIDES | figures.FULL
+    sides = outcomes[0].sides if outcomes else figures.SIDES
+    return ["What the models saw", *(names[side] for side in sides)]
 
 
 def _rows(model: Model, outcomes: list[Outcome]) -> list[tuple[str, list[tuple[list[np.ndarray], str]]]]:

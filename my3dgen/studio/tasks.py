@@ -17,7 +17,7 @@ import numpy as np
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, task_photo
-from my3dgen.studio.figures import SIDES
+from my3dgen.studio.figures import FULL, SIDES
 from my3dgen.studio.jobs import digest, number, one_of, reports, running, wait, whole
 from my3dgen.studio.pictures import png
 from my3dgen.studio.service import MOST_STEPS
@@ -51,12 +51,17 @@ class Outcome:
 
     @property
     def sides(self) -> dict[str, Any]:
-        """The two TaskResults, pretrained first."""
-        return {side: getattr(self.comparison, side) for side in SIDES}
+        """The TaskResults, pretrained first; a third one where full fine-tuning was asked for."""
+        return _sides(self.comparison)
 
     def figure(self, name: str) -> dict[str, float]:
-        """One figure of both sides."""
+        """One figure of every side."""
         return {side: float(result.figures[name]) for side, result in self.sides.items()}
+
+
+def _sides(comparison: Any) -> dict[str, Any]:
+    found = {side: getattr(comparison, side, None) for side in (*SIDES, *FULL)}
+    return {side: result for side, result in found.items() if result is not None}
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,25 @@ def edited(
     )
 
 
+def tune_fully(session: Session, model: Model, job: str) -> Iterator[Progress | Any]:
+    """Every weight tuned to the model's photos, once a session; yields reports and at last a prior, or None where
+    the visitor stopped it.
+
+    job: what a stop button would stop.
+    """
+    if not model.faces:
+        raise My3DGenError(
+            "Full fine-tuning needs the photos that the model was made from, and this one came as a file; leave it out."
+        )
+    if (kept := session.full.get(model.id)) is None:
+        with running(session, job) as stop_file:
+            arguments = (model.prior, model.adapter, list(model.faces))
+            kept = yield from reports(session, compute.full_fine_tuning(*arguments, stop_file))
+        if kept is not None:
+            session.remember_full(model.id, kept)
+    yield kept
+
+
 def _face(session: Session, model: Model, photo: str | None) -> Callable[[], Subject]:
     """What `_compare` reads where a task needs one photo's face and nothing else."""
     return lambda: (task_photo.face(session, photo, model.prior), {})
@@ -224,7 +248,7 @@ def _compare(
     subject_key: a name for what `read` returns. `read` is called once the visitor can stop it: finding the face in
         a photo takes its time.
     """
-    key = digest(task, model.id, subject_key, options)
+    key = digest(task, model.id, subject_key, options, model.full is not None)
     if (kept := session.results.get(key)) is not None:
         wait(session, task)  # nothing is left that a stop could be meant for
         yield kept
@@ -233,7 +257,8 @@ def _compare(
         photo, heavy = read()
         comparison = None
         if not Path(stop_file).exists():
-            arguments = (model.prior, model.adapter, photo, list(model.faces), options | heavy)
+            third = {} if model.full is None else {"full": model.full}
+            arguments = (model.prior, model.adapter, photo, list(model.faces), options | heavy | third)
             comparison = yield from reports(session, compute.compare(task, *arguments, stop_file))
         stopped = Path(stop_file).exists()
     if comparison is None:
@@ -248,8 +273,7 @@ def _compare(
 def _report(comparison: Any, prior: str) -> dict[str, Any]:
     """The JSON of a task: figures of both models, and lists such as the scores along a slider."""
     report: dict[str, Any] = {"prior": prior, "networks": comparison.pretrained.networks}
-    for side in SIDES:
-        result = getattr(comparison, side)
+    for side, result in _sides(comparison).items():
         report[side] = {name: _plain(value) for name, value in (result.figures | result.extra).items()}
     return report
 

@@ -36,9 +36,10 @@ class Comparison:
     input: np.ndarray | None  # uint8 [512, 512, 3], the photo's crop as the task saw it; None without a photo
     pretrained: TaskResult
     personalized: TaskResult | None  # None where no adapter was given
+    full: TaskResult | None = None  # with every weight tuned; None where no such prior was given
 
 
-def compare(task: str, prior, me, photo=None, progress=None, **options) -> Comparison:
+def compare(task: str, prior, me, photo=None, progress=None, full=None, **options) -> Comparison:
     """Run a task on both priors with the same options.
 
     Args:
@@ -46,6 +47,8 @@ def compare(task: str, prior, me, photo=None, progress=None, **options) -> Compa
         prior, me: the pretrained prior and its personalized view (or None).
         photo: as the task takes it; for "edit" it may be an anchor's number.
         progress: called with stages "pretrained: ..." and "personalized: ..."; False stops, keeping what there is.
+        full: a third prior, with every weight tuned to the person (`my3dgen.full_fine_tuning`); its stages are
+            "full fine-tuning: ...".
 
     Raises:
         My3DGenError: for an unknown task, or where the photo cannot be used.
@@ -62,7 +65,7 @@ def compare(task: str, prior, me, photo=None, progress=None, **options) -> Compa
         options.setdefault("anchors", me.adapter.anchors)
     given = () if task not in NEEDS_PHOTO else (photo,)
     results: list[TaskResult | None] = []
-    for who, model in (("pretrained", prior), ("personalized", me)):
+    for who, model in (("pretrained", prior), ("personalized", me), ("full fine-tuning", full)):
         report = named(progress, who)
         results.append(None if model is None else TASKS[task](model, *given, progress=report, **options))
     return Comparison(_input(photo, results[0]), *results)
