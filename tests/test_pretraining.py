@@ -7,6 +7,7 @@ import pytest
 import torch
 from eg3d_tiny import SMALL
 
+from my3dgen.assets import asset
 from my3dgen.cameras import camera as front
 from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
@@ -24,6 +25,7 @@ from my3dgen.pretraining import (
     shading,
     skinmaps,
 )
+from my3dgen.priors import load_prior
 
 
 def test_the_z_buffer_keeps_the_nearest_triangle():
@@ -174,6 +176,13 @@ def test_the_mapping_is_taught_what_people_look_like():
     w = w[:, w.std(0) > 1e-3]
     alike = np.abs([np.corrcoef(column, light_hair)[0, 1] for column in w.T])
     assert alike[2 * people.Z_DIM :].max() > alike[: 2 * people.Z_DIM].max() + 0.03
+
+
+def test_a_prior_of_the_same_sizes_is_trained_on():
+    generator = Generator(HEADS)
+    prior.start(generator, str(asset("heads.safetensors")))
+    known = load_prior("heads").generator.state_dict()
+    assert all(torch.equal(value, known[name]) for name, value in generator.state_dict().items())
 
 
 def test_a_prior_with_a_longer_w_starts_as_the_one_before():

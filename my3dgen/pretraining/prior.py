@@ -28,7 +28,7 @@ class PriorOptions:
 
     data: str = "data/train"  # folder of rendered shards
     out: str = "runs/prior"  # checkpoints and logs go here
-    start_from: str = ""  # a prior file whose weights are taken over (w may be shorter); "" starts anew
+    start_from: str = ""  # a prior file to train on (its w may be shorter); "" starts anew
     minutes_points: float = 96  # time for the stage in 3D
     minutes_super: float = 22  # time for super-resolution alone
     minutes_joint: float = 74  # time for everything together, through the volume renderer
@@ -253,11 +253,15 @@ def start(generator: Generator, start_from: str = "", seed: int = 0) -> None:
 
     w begins as the factors themselves, each with its negative, so that Adam's rates a coordinate act on single
     factors, and as what they look like (`mapping.teach`); the learned constant begins smooth, since noise in it would
-    stay in the planes as a weave. With `start_from`, w begins as that prior's w instead, and the rest as its weights.
+    stay in the planes as a weave. With `start_from`, w begins as that prior's w instead, and the rest as its weights; a
+    prior of the same sizes is simply trained on.
     """
     mapping = generator.backbone.mapping
     if start_from:
         before = load_prior(start_from, device="cpu").generator
+        if before.config == generator.config:
+            generator.load_state_dict(before.state_dict())
+            return
         teach(mapping, lambda z: before.mapping(z, None)[:, 0], seed=seed)
         take_over(generator, before)
         return
