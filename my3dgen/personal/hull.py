@@ -290,7 +290,7 @@ class _Search(Descent):
             self.anneal(step, o.steps, o.lr_ramp_down)
         else:
             self.anneal(step, o.steps, o.free.lr_ramp_down, o.free.lr_ramp_up)
-            ws = ws + replace(o.free, steps=o.steps).shake(self.prior, step, ws.shape[-1:], self.rng)
+            ws = ws + o.free.shake(self.prior, step / max(o.steps, 1), ws.shape[-1:], self.rng)
         self.optimiser.zero_grad(set_to_none=True)
         if step < o.coarse_steps:
             self.last = self._coarse(ws, camera=self._camera())

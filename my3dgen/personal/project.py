@@ -67,9 +67,9 @@ class ProjectOptions:
         """What w moves along."""
         return (self.use_basis and basis(prior)) or axes(prior)
 
-    def shake(self, prior, step: int, shape: Sequence[int], rng: torch.Generator) -> Tensor:
-        """The perturbation of latents of a shape at a step; zeros at the end."""
-        left = max(0.0, 1 - step / max(self.steps, 1) / self.w_noise_ramp)
+    def shake(self, prior, done: float, shape: Sequence[int], rng: torch.Generator) -> Tensor:
+        """The perturbation of latents of a shape when a share of the steps is done; zeros at the end."""
+        left = max(0.0, 1 - done / self.w_noise_ramp)
         scale = prior.w_std * self.w_noise * left**2
         return (torch.randn(shape, generator=rng) * scale).to(prior.device)
 
@@ -151,7 +151,7 @@ class _Fit(Descent):
         """One step of Adam on all photos; returns their mean loss."""
         o, n = self.o, len(self.t)
         self.anneal(step, o.steps, o.lr_ramp_down, o.lr_ramp_up)
-        shake = o.shake(self.prior, step, self.latents.start.shape, self.rng)
+        shake = o.shake(self.prior, step / max(o.steps, 1), self.latents.start.shape, self.rng)
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
         for part in torch.arange(n).split(o.micro_batch):

@@ -50,6 +50,17 @@ class _StoppedHalfway(BaseException):  # no error: a visitor's wish on its way o
     """A comparison was stopped before its second model began."""
 
 
+class _Watch:
+    """A progress callback that remembers whether the visitor has stopped the work."""
+
+    def __init__(self, progress: ProgressCallback):
+        self.progress, self.stopped = progress, False
+
+    def __call__(self, report: Progress) -> bool:
+        self.stopped = self.progress(report) is False or self.stopped
+        return not self.stopped
+
+
 def prior(name: str) -> Any:
     """The prior of this name, loaded once. Loading one keeps nobody waiting who uses another."""
     with _lock:
@@ -140,19 +151,13 @@ def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: P
     import my3dgen
     from my3dgen.personal.slices import clock
 
-    stopped = False
-
-    def watch(report: Progress) -> bool:
-        nonlocal stopped
-        stopped = progress(report) is False or stopped
-        return not stopped
-
+    watch = _Watch(progress)
     base, seconds, began = prior(options.prior), {"project": 0.0, "personalize": 0.0}, clock()
     faces = my3dgen.with_mirrors(faces)
     if anchors is None:
         anchors = my3dgen.project(base, faces, progress=watch)
         seconds["project"] = clock() - began
-    if stopped:
+    if watch.stopped:
         return Fit(anchors, None, seconds, {}, True)
     began = clock()
     tuning = replace(my3dgen.TuneOptions.for_prior(base), seed=options.seed, symmetry=options.symmetry)
@@ -161,7 +166,7 @@ def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: P
     adapter = my3dgen.personalize(base, faces, anchors, rank=options.rank, progress=watch, options=tuning)
     seconds["personalize"] = clock() - began
     identity = likeness(base, personalized(options.prior, adapter), faces, anchors)
-    return Fit(anchors, adapter, seconds, identity, stopped)
+    return Fit(anchors, adapter, seconds, identity, watch.stopped)
 
 
 def full_fine_tuning(
@@ -175,17 +180,11 @@ def full_fine_tuning(
 def _full_fine_tuning(name: str, adapter: Any, faces: list[Any], progress: ProgressCallback) -> Any:
     import my3dgen
 
-    stopped = False
-
-    def watch(report: Progress) -> bool:
-        nonlocal stopped
-        stopped = progress(report) is False or stopped
-        return not stopped
-
+    watch = _Watch(progress)
     tuned = my3dgen.full_fine_tuning(
         prior(name), my3dgen.with_mirrors(faces), adapter.anchors, progress=watch
     )
-    return None if stopped else tuned
+    return None if watch.stopped else tuned
 
 
 def likeness(base: Any, mine: Any, faces: list[Any], anchors: Any) -> dict[str, float]:

@@ -229,8 +229,13 @@ def stage_words(stage: str) -> str:
     return STAGES.get(step, step.capitalize())
 
 
-def fit_panel(title: str, share: float, detail: str, preview: str, curve: str | None) -> str:
-    """A progress panel; `share` is from 0 to 1. Where `curve` is None there is neither curve nor preview."""
+def fit_panel(
+    title: str, share: float, detail: str, preview: str, curve: str | None, kind: str = "m3-fit"
+) -> str:
+    """A progress panel; `share` is from 0 to 1. Where `curve` is None there is neither curve nor preview.
+
+    kind: its CSS classes.
+    """
     percent = round(100 * min(max(share, 0.0), 1.0))
     picture = (
         f'<img src="{preview}" alt="Live preview">' if preview else '<span class="m3-noimage">preview</span>'
@@ -238,7 +243,7 @@ def fit_panel(title: str, share: float, detail: str, preview: str, curve: str | 
     picture = "" if curve is None else f'<div class="m3-preview">{picture}</div>'
     curve = "" if curve is None else curve or loss_curve([], 1)
     return (
-        f'<div class="m3-fit">{picture}<div class="m3-run">'
+        f'<div class="{kind}">{picture}<div class="m3-run">'
         f'<p class="m3-stage">{escape(title)}</p>'
         f'<div class="m3-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}" aria-label="{escape(title)}"><div style="width:{percent}%"></div></div>'
@@ -248,8 +253,7 @@ def fit_panel(title: str, share: float, detail: str, preview: str, curve: str | 
 
 def not_started(curve: str | None = "") -> str:
     """The panel before anything began; on a phone it takes less room."""
-    panel = fit_panel("Not started", 0.0, "", "", curve)
-    return panel.replace('class="m3-fit"', 'class="m3-fit m3-idle"', 1)
+    return fit_panel("Not started", 0.0, "", "", curve, "m3-fit m3-idle")
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,6 @@ import gradio as gr
 import numpy as np
 
 from my3dgen.errors import My3DGenError
-from my3dgen.progress import Progress
 from my3dgen.studio import figures, tasks
 from my3dgen.studio.guard import visible
 from my3dgen.studio.jobs import running, stop, wait
@@ -86,12 +85,7 @@ def _run(
     if not any(task in chosen for task in TITLES):
         raise My3DGenError("No task is chosen; tick at least one.")
     if full:
-        tuned = None
-        for item in tasks.tune_fully(session, model, "compare"):
-            if isinstance(item, Progress):
-                yield item
-            else:
-                tuned = item
+        tuned = yield from tasks.tune_fully(session, model, "compare")
         if tuned is None:
             yield Missing("compare", "Full fine-tuning was stopped, and nothing was compared.", True)
             return
@@ -140,13 +134,9 @@ def _shielded(session: Session, task: str, run: Callable[[], Iterator[Event]]) -
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
     means = {
         side: float(np.mean([outcome.figure("id_sim")[side] for outcome in outcomes]))
-        for side in figures.SIDES
+        for side in outcomes[0].sides
     }
-    third = {
-        title: float(np.mean([outcome.figure("id_sim")[side] for outcome in outcomes]))
-        for side, title in figures.FULL.items()
-        if all(side in outcome.sides for outcome in outcomes)
-    }
+    third = {title: means.pop(side) for side, title in figures.FULL.items() if side in means}
     rows, columns = _rows(model, outcomes), _columns(outcomes)
     sheet = session.save_image(contact_sheet(rows, columns), "my3dgen-contact-sheet")
     bars = figures.scores(**means, caption=LIKENESS, others=third)

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,9 +207,9 @@ def edited(
     )
 
 
-def tune_fully(session: Session, model: Model, job: str) -> Iterator[Progress | Any]:
-    """Every weight tuned to the model's photos, once a session; yields reports and at last a prior, or None where
-    the visitor stopped it.
+def tune_fully(session: Session, model: Model, job: str) -> Generator[Progress, None, Any]:
+    """Every weight tuned to the model's photos, once a session; yields reports and returns a prior, or None where the
+    visitor stopped it.
 
     job: what a stop button would stop.
     """
@@ -223,7 +223,7 @@ def tune_fully(session: Session, model: Model, job: str) -> Iterator[Progress | 
             kept = yield from reports(session, compute.full_fine_tuning(*arguments, stop_file))
         if kept is not None:
             session.remember_full(model.id, kept)
-    yield kept
+    return kept
 
 
 def _face(session: Session, model: Model, photo: str | None) -> Callable[[], Subject]:
