@@ -254,6 +254,25 @@ def test_heads():
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_super_resolution_in_half_precision_is_near_the_exact_picture(tiny):
+    """bfloat16 has eight bits: the picture moves by about as much as eight-bit colours do, the render not at all."""
+    values = reference()
+    exact, half = (tiny.synthesis(values["ws"], values["c"], 64, half=half) for half in (False, True))
+    assert torch.equal(exact["image_raw"], half["image_raw"]) and half["image"].dtype == torch.float32
+    off = (exact["image"] - half["image"]).abs()
+    assert 0 < off.mean() < 0.02 * exact["image"].std()
+
+
+def test_half_precision_has_the_gradients_of_the_exact_picture(tiny):
+    values, slopes = reference(), []
+    for half in (False, True):
+        ws = values["ws"][:1].clone().requires_grad_()
+        image = tiny.synthesis(ws, values["c"][:1], 64, half=half)["image"]
+        slopes.append(torch.autograd.grad(image.square().mean(), ws)[0].flatten())
+    assert torch.nn.functional.cosine_similarity(*slopes, dim=0) > 0.99
+
+
 @pytest.mark.parametrize(("kind", "output"), [("8X", 64), ("4X", 32), ("2X", 32)])
 def test_other_super_resolutions(kind, output):
     generator, c = small(sr_kind=kind, output_resolution=output), reference()["c"][:1]

@@ -16,6 +16,7 @@ import my3dgen
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.personal import hull, slices
 from my3dgen.personal.degradations import Identity
+from my3dgen.personal.directions import DirectionOptions, directions
 from my3dgen.personal.encode import Basis
 from my3dgen.personal.project import ProjectOptions
 from my3dgen.personal.slices import Saved, work_for
@@ -128,6 +129,35 @@ def test_personalization_in_slices_is_personalization(prior, faces, adapter, clo
 
     whole, (sliced, count) = work(), in_slices(work, seconds)
     assert 1 < count <= 6
+    assert_same(whole, sliced)
+
+
+def test_finding_directions_in_slices_renders_each_face_once(prior, clock):
+    o = DirectionOptions(samples=8, spread=200, batch=2)
+    looks = []
+
+    def work():
+        found = directions(prior, options=o, progress=lambda report: looks.append(report.step))
+        return {name: each.step for name, each in found.items()}
+
+    whole, (sliced, count) = work(), in_slices(work, 0.0)
+    assert count == 4 and looks == [1, 2, 3, 4] * 2
+    assert_same(whole, sliced)
+
+
+def test_directions_that_somebody_else_found_meanwhile_do_not_confuse_the_fit_after_them(prior, faces, clock):
+    o = DirectionOptions(samples=8, spread=200, batch=2)
+    known = False
+
+    def work():
+        if not known:
+            directions(prior, options=o)
+        return {"ws": my3dgen.project(prior, faces, options=PROJECT).ws}
+
+    whole, saved = work(), work_for(0.0, work)
+    assert not saved.fits[0].finished
+    known = True
+    sliced = work_for(1000.0, work, saved)
     assert_same(whole, sliced)
 
 

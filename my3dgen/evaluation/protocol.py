@@ -17,6 +17,8 @@ from my3dgen.personal.project import project
 from my3dgen.personal.tune import TuneOptions, full_fine_tuning, personalize
 from my3dgen.tasks.invert import invert
 
+DISTANCES = ("perceptual", "dists")  # figures of a reconstruction beside its photo, lower is better
+
 
 @dataclass(frozen=True)
 class Person:
@@ -63,8 +65,8 @@ def held_out(
         full: also fine-tune every weight on the references and do the same with that.
 
     Returns:
-        A row {"pretrained", "personalized", "full"} of {"id_sim", "perceptual"} (means over the tests)
-        with "photos" (ID_sim of the real tests against the references) and the adapter's bytes;
+        A row {"pretrained", "personalized", "full"} of {"id_sim", "perceptual"} and, where that network is here,
+        "dists" (means over the tests), with "photos" (ID_sim of the real tests against the references) and the adapter's bytes;
         and the pictures {who: [uint8 [H, W, 3], ...]} with the photos under "photo".
     """
     models = {"pretrained": prior, "personalized": prior.personalized(adapter)}
@@ -75,7 +77,9 @@ def held_out(
     for who, model in models.items():
         results = [invert(model, face, references=person.references) for face in person.tests]
         row[who] = {
-            k: round(float(np.mean([r.figures[k] for r in results])), 4) for k in ("id_sim", "perceptual")
+            k: round(float(np.mean([r.figures[k] for r in results])), 4)
+            for k in ("id_sim", *DISTANCES)
+            if k in results[0].figures
         }
         pictures[who] = [r.images["image"] for r in results]
     row["adapter_bytes"] = adapter.bytes
@@ -90,10 +94,12 @@ def ceiling(person: Person) -> float:
 def table(rows: Sequence[dict]) -> str:
     """The rows as a Markdown table with means."""
     whos = [w for w in ("pretrained", "personalized", "full") if w in rows[0]]
-    head = ["person", *(f"{w} ID" for w in whos), "photos ID", *(f"{w} perceptual" for w in whos)]
+    distances = [k for k in DISTANCES if k in rows[0]["pretrained"]]
+    head = ["person", *(f"{w} ID" for w in whos), "photos ID", *(f"{w} {k}" for k in distances for w in whos)]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     values = [
-        [r[w]["id_sim"] for w in whos] + [r["photos"]] + [r[w]["perceptual"] for w in whos] for r in rows
+        [r[w]["id_sim"] for w in whos] + [r["photos"]] + [r[w][k] for k in distances for w in whos]
+        for r in rows
     ]
     for name, row in zip([r["person"] for r in rows] + ["mean"], [*values, np.mean(values, 0)], strict=True):
         lines.append("| " + " | ".join([name, *(f"{v:.3f}" for v in row)]) + " |")

@@ -19,6 +19,7 @@ from my3dgen.assets import asset
 WIDTHS = (16, 40, 80, 112, 160)
 TRAINED_AT = 96  # pixels of the pictures the trunk was trained on
 POOL = 4  # cells along each side that the encoder's head sees
+DESCRIPTION = WIDTHS[-1] * POOL * POOL  # how many numbers `Trunk.describe` gives
 
 
 class Trunk(nn.Module):
@@ -44,7 +45,7 @@ class Trunk(nn.Module):
         return out
 
     def describe(self, x: Tensor) -> Tensor:
-        """EG3D crops of any size -> one vector a picture [B, 160 * 16], for the encoder's linear head."""
+        """EG3D crops of any size -> one vector a picture [B, DESCRIPTION], for the encoder's linear head."""
         if x.shape[-1] != TRAINED_AT:
             x = F.interpolate(
                 x, size=(TRAINED_AT, TRAINED_AT), mode="bilinear", align_corners=False, antialias=True

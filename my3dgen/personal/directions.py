@@ -24,11 +24,13 @@ from my3dgen.assets import asset
 from my3dgen.cameras import camera
 from my3dgen.errors import My3DGenError
 from my3dgen.models.attributes import load_attributes
-from my3dgen.models.perceptual import load_trunk
+from my3dgen.models.perceptual import DESCRIPTION, load_trunk
+from my3dgen.personal.images import to_uint8
+from my3dgen.personal.slices import Descent, drive
 from my3dgen.priors.catalogue import cache_folder
 from my3dgen.priors.files import write_safetensors
 from my3dgen.priors.prior import Prior
-from my3dgen.progress import ProgressCallback, Ticker
+from my3dgen.progress import ProgressCallback
 
 FILE, FORMAT, VERSION = "directions.safetensors", "my3dgen-directions", "1"
 # what can be edited, and which other attributes must not come along. Grey hair may come with age.
@@ -184,15 +186,39 @@ def describe_renders(
     Raises:
         My3DGenError: where the callback asked to stop.
     """
-    trunk = load_trunk(prior.device)
-    front = camera(0, 0, pivot=prior.config.camera_pivot).to(prior.device)[None]
-    ticker, out = Ticker("directions", len(w), progress), []
-    for start in range(0, len(w), o.batch):
-        ws = w[start : start + o.batch, None].expand(-1, prior.num_ws, -1).to(prior.device)
-        out.append(trunk.describe(prior.generator.synthesis(ws, front)["image"]).cpu())
-        if not ticker.tick(min(start + o.batch, len(w))):
-            raise My3DGenError("finding the editing directions was stopped; start it again to edit")
-    return torch.cat(out)
+    looking, batches = _Looking(prior, w, o), -(-len(w) // o.batch)
+    drive(looking, "directions", batches, progress)
+    if looking.features.isnan().any():
+        raise My3DGenError("finding the editing directions was stopped; start it again to edit")
+    return looking.features
+
+
+class _Looking(Descent):
+    """Renders random faces batch by batch; there is nothing to descend, but it takes long and pauses as fits do."""
+
+    def __init__(self, prior: Prior, w: Tensor, o: DirectionOptions):
+        self.prior, self.w, self.o = prior, w, o
+        self.rng = torch.Generator()
+        self.front = camera(0, 0, pivot=prior.config.camera_pivot).to(prior.device)[None]
+        self.trunk = load_trunk(prior.device)
+        self.features = torch.full((len(w), DESCRIPTION), torch.nan)  # nan: not looked at yet
+        self.last: Tensor | None = None
+
+    def variables(self) -> dict[str, Tensor]:
+        return {"features": self.features}
+
+    @torch.no_grad()
+    def step(self, step: int) -> float:
+        """Describe one batch; there is no loss."""
+        rows = slice(step * self.o.batch, (step + 1) * self.o.batch)
+        ws = self.w[rows, None].expand(-1, self.prior.num_ws, -1).to(self.prior.device)
+        self.last = self.prior.generator.synthesis(ws, self.front)["image"]
+        self.features[rows] = self.trunk.describe(self.last).cpu()
+        return float("nan")
+
+    def preview(self) -> np.ndarray:
+        """uint8 [S, S, 3] of the last batch's first face."""
+        return to_uint8(self.last[:1])[0]
 
 
 def find(

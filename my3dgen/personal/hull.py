@@ -47,6 +47,7 @@ class HullOptions:
     delta_weight: float = 10.0  # holds the first two thirds of the layers together where there are such
     camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps the camera
     background: float = 0.1  # weight of pixels outside the head
+    half: bool = False  # super-resolution in bfloat16
     # without anchors w moves as in projection: the steps, their rates and the coarse render of these options
     free: ProjectOptions = field(default_factory=ProjectOptions)
     seed: int = 0  # of the perturbation of w
@@ -55,7 +56,7 @@ class HullOptions:
     def for_prior(prior) -> HullOptions:
         """The published schedule, and a short one for small priors."""
         p = ProjectOptions.for_prior(prior)
-        o = HullOptions(free=p)
+        o = HullOptions(free=p, half=p.half)
         if prior.config.output_resolution <= 256:
             return replace(o, steps=36, coarse_steps=30, lr=0.03, camera_lr=p.camera_lr)
         return o
@@ -296,7 +297,7 @@ class _Search(Descent):
             self.last = self._coarse(ws, camera=self._camera())
             loss = self.compared.loss(self.last)
         else:
-            out = self.prior.generator.synthesis(ws[None], self._camera())
+            out = self.prior.generator.synthesis(ws[None], self._camera(), half=o.half)
             self.last = out["image"]
             loss = self.compared.loss(out["image"]) + self.compared.loss(out["image_raw"])
         (loss + sum(self._penalties())).backward()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from my3dgen.faces import Face
+from my3dgen.models.eg3d.superresolution import half_pays
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.encode import Basis, Latents, axes, basis, encode
 from my3dgen.personal.images import to_uint8
@@ -40,6 +41,7 @@ class ProjectOptions:
     use_basis: bool = False  # move w along the encoder's basis, where the prior has one, not the axes of W
     micro_batch: int = 4  # photos rendered at once
     background: float = 0.1  # weight of pixels outside the head
+    half: bool = False  # super-resolution in bfloat16
     seed: int = 0
 
     @staticmethod
@@ -61,7 +63,8 @@ class ProjectOptions:
                 use_basis=True,
             )
         # each photo has its own loss, so the number rendered at once only costs memory
-        return ProjectOptions(micro_batch=1 if prior.device.type == "cpu" else ProjectOptions.micro_batch)
+        micro_batch = 1 if prior.device.type == "cpu" else ProjectOptions.micro_batch
+        return ProjectOptions(micro_batch=micro_batch, half=half_pays(prior.device))
 
     def basis_of(self, prior) -> Basis:
         """What w moves along."""
@@ -180,7 +183,7 @@ class _Fit(Descent):
             features, _, _ = generator.renderer(planes, generator.decoder, cameras, self.o.coarse_resolution)
             self.last = features[:1, :3].detach()
             return self.objective.low(features[:, :3], t)
-        out = generator.synthesis(ws, cameras, planes=planes)
+        out = generator.synthesis(ws, cameras, planes=planes, half=self.o.half)
         self.last = out["image"][:1].detach()
         return self.objective.high(out["image"], t) + self.objective.low(out["image_raw"], t)
 

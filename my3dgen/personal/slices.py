@@ -32,8 +32,9 @@ PREVIEW_EVERY = 10  # steps between two previews
 class FitState:
     """Where one fit is. Numbers and numpy arrays only."""
 
+    stage: str  # what its reports call it
     variables: dict[str, np.ndarray]  # what the fit is looking for, by name
-    optimiser: Any  # the optimiser's state; None once the fit is finished
+    optimiser: Any  # the optimiser's state; None once the fit is finished, and where there is no optimiser
     random: Any  # the random numbers' state; None once the fit is finished
     step: int  # steps done
     loss: float  # of the last step; nan where there was none
@@ -51,7 +52,7 @@ class Saved:
 class Descent(ABC):
     """Variables that an optimiser moves step by step; the fits of this package derive from it."""
 
-    optimiser: torch.optim.Optimizer
+    optimiser: torch.optim.Optimizer | None = None  # None: a step takes no gradient
     rng: torch.Generator  # where every random number of the steps comes from
 
     @abstractmethod
@@ -60,7 +61,7 @@ class Descent(ABC):
 
     @abstractmethod
     def step(self, step: int) -> float:
-        """Take one step, 0-based; returns the loss."""
+        """Take one step, 0-based; returns the loss, nan where there is none."""
 
     @abstractmethod
     def preview(self) -> np.ndarray:
@@ -102,6 +103,18 @@ class _Work:
         self.moved = False  # whether this slice took a step; each takes one, or there would be no end
         self.regained = 0.0  # seconds of the steps that earlier slices took for what was taken up
 
+    def take_up(self, stage: str) -> FitState | None:
+        """What earlier slices left of the fit that begins now.
+
+        What is left of other stages before it is dropped: somebody else may meanwhile have found and kept what that
+        was about (editing directions).
+        """
+        while self.earlier:
+            state = self.earlier.pop(0)
+            if state.stage == stage:
+                return state
+        return None
+
 
 _current: ContextVar[_Work | None] = ContextVar("work in slices", default=None)
 
@@ -138,7 +151,7 @@ def drive(fit: Descent, stage: str, steps: int, progress: ProgressCallback | Non
     Returns the loss of the last step; nan where there was none.
     """
     work = _current.get()
-    state = work.earlier.pop(0) if work and work.earlier else None
+    state = work.take_up(stage) if work else None
     first, loss, before = 0, float("nan"), 0.0
     if state is not None:
         _restore(fit, state)
@@ -153,23 +166,23 @@ def drive(fit: Descent, stage: str, steps: int, progress: ProgressCallback | Non
     for step in range(first, steps):
         start = time.monotonic()
         if work and work.moved and start + longest > work.deadline:
-            raise _Paused(Saved((*work.done, _state(fit, step, loss, before + start - began))))
+            raise _Paused(Saved((*work.done, _state(fit, stage, step, loss, before + start - began))))
         loss = fit.step(step)
         if work:
             work.moved, longest = True, max(longest, time.monotonic() - start)
         show = progress is not None and (step % PREVIEW_EVERY == 0 or step + 1 == steps)
-        if not ticker.tick(step + 1, loss, fit.preview() if show else None):
+        if not ticker.tick(step + 1, None if math.isnan(loss) else loss, fit.preview() if show else None):
             break
     if work:
-        end = _state(fit, step, loss, before + time.monotonic() - began)
+        end = _state(fit, stage, step, loss, before + time.monotonic() - began)
         work.done.append(replace(end, optimiser=None, random=None, finished=True))
     return loss
 
 
-def _state(fit: Descent, step: int, loss: float, seconds: float) -> FitState:
+def _state(fit: Descent, stage: str, step: int, loss: float, seconds: float) -> FitState:
     variables = {name: _plain(value) for name, value in fit.variables().items()}
-    optimiser = _plain(fit.optimiser.state_dict())
-    return FitState(variables, optimiser, fit.random_state(), step, loss, seconds, False)
+    optimiser = _plain(fit.optimiser.state_dict()) if fit.optimiser else None
+    return FitState(stage, variables, optimiser, fit.random_state(), step, loss, seconds, False)
 
 
 def _restore(fit: Descent, state: FitState) -> None:
@@ -181,7 +194,8 @@ def _restore(fit: Descent, state: FitState) -> None:
         for name, value in variables.items():
             value.copy_(torch.from_numpy(state.variables[name]))
     if not state.finished:
-        fit.optimiser.load_state_dict(_tensors(state.optimiser))
+        if fit.optimiser:
+            fit.optimiser.load_state_dict(_tensors(state.optimiser))
         fit.set_random_state(state.random)
 
 

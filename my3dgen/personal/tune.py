@@ -15,6 +15,7 @@ from my3dgen.faces import Face
 from my3dgen.models.eg3d import lora
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.lora import LoraOptions
+from my3dgen.models.eg3d.superresolution import half_pays
 from my3dgen.models.identity import load_identity
 from my3dgen.personal.adapter import Adapter
 from my3dgen.personal.anchors import Anchors
@@ -47,6 +48,7 @@ class TuneOptions:
     symmetry_weight: float = 4.0  # lambda_sym
     symmetry_every: int = 4  # steps between its own optimiser steps
     background: float = 0.1  # weight of pixels outside the head
+    half: bool = False  # super-resolution in bfloat16; the symmetry step stays in float32
     seed: int = 0
 
     @staticmethod
@@ -54,7 +56,8 @@ class TuneOptions:
         """The release's settings, and a short, faster run for small priors."""
         if prior.config.output_resolution <= 256:
             return TuneOptions(steps=110, batch=2, lr=0.02, decay=True)
-        return TuneOptions(micro_batch=1 if prior.device.type == "cpu" else TuneOptions.micro_batch)
+        micro_batch = 1 if prior.device.type == "cpu" else TuneOptions.micro_batch
+        return TuneOptions(micro_batch=micro_batch, half=half_pays(prior.device))
 
 
 def personalize(
@@ -212,7 +215,7 @@ class _Tuning(Descent):
     def _loss(self, rows: list[int]) -> Tensor:
         """[B]."""
         part = self.t.rows(rows)
-        out = self.view.synthesis(self.ws[rows], part.cameras)
+        out = self.view.synthesis(self.ws[rows], part.cameras, half=self.o.half)
         self.last = out["image"][:1].detach()
         return self.objective.high(out["image"], part) + self.objective.low(out["image_raw"], part)
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from my3dgen.models.attributes import NAMES
-from my3dgen.models.perceptual import POOL, WIDTHS, Trunk
+from my3dgen.models.perceptual import DESCRIPTION, POOL, WIDTHS, Trunk
 from my3dgen.pretraining.attributes import labels
 from my3dgen.pretraining.people import Z_DIM
 from my3dgen.pretraining.people_data import Shards
@@ -62,8 +62,8 @@ def train(o: TrunkOptions) -> dict[str, float]:
     trunk = Trunk()
     if o.start:
         trunk.load_state_dict({k: v.float() for k, v in load_file(o.start).items()})
-    read = nn.Linear(WIDTHS[-1] * POOL * POOL, Z_DIM + 12)  # z and the camera's orientation and place
-    judge = nn.Linear(WIDTHS[-1] * POOL * POOL, len(NAMES))  # what the attribute scorer will read
+    read = nn.Linear(DESCRIPTION, Z_DIM + 12)  # z and the camera's orientation and place
+    judge = nn.Linear(DESCRIPTION, len(NAMES))  # what the attribute scorer will read
     parts = nn.Conv2d(sum(WIDTHS[1:4]), 8, 1)
     everything = [p for part in (trunk, read, judge, parts) for p in part.parameters()]
     optimiser = torch.optim.AdamW(everything, lr=o.lr, weight_decay=0.01)

@@ -84,6 +84,7 @@ class Generator(nn.Module):
         planes: Tensor | None = None,
         noise: Mapping[str, Tensor] | None = None,
         rng: torch.Generator | None = None,
+        half: bool = False,
     ) -> dict[str, Tensor]:
         """Render latents from cameras. Differentiable in ws, c, planes, noise and every parameter.
 
@@ -91,6 +92,7 @@ class Generator(nn.Module):
         neural_rendering_resolution R: side of the volume render, any size; None = the model's own.
         planes: from `planes(ws)`, to render one face from many cameras without computing them again.
         rng: draws the sample positions along the rays (training); None = fixed positions.
+        half: super-resolution in bfloat16, for fits on a GPU; everything else is float32 always.
 
         Returns image [B, 3, out, out] and image_raw [B, 3, R, R] in about -1..1 (not clamped),
         image_depth [B, 1, R, R] (distance from the camera), features [B, F, R, R], opacity [B, 1, R, R] in
@@ -103,7 +105,7 @@ class Generator(nn.Module):
         ws, c = ws.expand(size, -1, -1), c.expand(size, -1)
         features, depth, opacity = self.renderer(planes, self.decoder, c, resolution, rng)
         return {
-            "image": self.superresolution(features, ws),
+            "image": self.superresolution(features, ws, half),
             "image_raw": features[:, :3],
             "image_depth": depth,
             "features": features,

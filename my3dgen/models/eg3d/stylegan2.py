@@ -118,6 +118,7 @@ def modulated_conv(
 
     x [B, I, H, W]; styles [B, I]; weight [O, I, k, k] and bias [O], or [B, O, I, k, k] and [B, O] per sample.
     Returns gain * convolution + bias, [B, O, H, W], or [B, O, 2H+1, 2W+1] before filtering where `up` is 2.
+    It is computed and returned in x's precision; kernels are scaled and normalised in their own before that.
 
     Scaling kernels and scaling activations give the same numbers; whichever holds fewer values is scaled.
     """
@@ -139,13 +140,14 @@ def modulated_conv(
         if size == 1:
             return _conv(x, kernels[0], biases[0], up)
         return torch.cat([_conv(x[i : i + 1], kernels[i], biases[i], up) for i in range(size)])
-    y = _conv(x * styles[:, :, None, None], weight, None, up)
+    y = _conv(x * styles.to(x.dtype)[:, :, None, None], weight, None, up)
     if scale is not None:
-        y = y * scale[:, :, None, None]
-    return y if bias is None else y + bias.reshape(-1, outputs, 1, 1)
+        y = y * scale.to(x.dtype)[:, :, None, None]
+    return y if bias is None else y + bias.to(x.dtype).reshape(-1, outputs, 1, 1)
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, up: int) -> Tensor:
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     if up == 2:
         return F.conv_transpose2d(x, weight.transpose(0, 1), bias, stride=2)
     return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
@@ -154,7 +156,7 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, up: int) -> Tensor:
 def smooth(x: Tensor, taps: Tensor) -> Tensor:
     """Filter after an upsampling convolution: pad 1, filter, gain 4; [B, C, 2H+1, 2W+1] -> [B, C, 2H, 2W]."""
     channels = x.shape[1]
-    return F.conv2d(x, (taps * 4).expand(channels, 1, 4, 4), padding=1, groups=channels)
+    return F.conv2d(x, (taps * 4).to(x.dtype).expand(channels, 1, 4, 4), padding=1, groups=channels)
 
 
 def upsample_image(x: Tensor, taps: Tensor) -> Tensor:
@@ -206,14 +208,14 @@ class SynthesisLayer(_ModulatedLayer):
             x, self.kernel(), self.affine(w), bias if self.up == 1 else None, gain=SQRT2, up=self.up
         )
         if self.up == 2:
-            x = smooth(x, self.resample_filter) + bias.reshape(-1, bias.shape[-1], 1, 1)
+            x = smooth(x, self.resample_filter) + bias.to(x.dtype).reshape(-1, bias.shape[-1], 1, 1)
         if noise_mode != "none":
             if noise_mode == "random":
                 noise = torch.randn(len(x), *x.shape[-2:], device=x.device, dtype=x.dtype)
             elif noise is None:
                 noise = self.noise_const
             strength = self.noise_strength.reshape(-1, 1, 1, 1) * SQRT2
-            x = x + noise.reshape(-1, 1, *x.shape[-2:]) * strength
+            x = x + (noise.reshape(-1, 1, *x.shape[-2:]) * strength).to(x.dtype)
         return self.limit(F.leaky_relu(x, 0.2))
 
 
@@ -274,6 +276,8 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """x [B, I, H, W], image [B, C, H, W], ws [B, convolutions + 1, w_dim] -> both at this resolution.
 
+        x stays in its precision, the picture is summed up in that of ws.
+
         `noise`: maps by name within the block ("conv0.noise_const").
         """
         noise = noise or {}
@@ -283,7 +287,7 @@ class SynthesisBlock(nn.Module):
         else:
             x = self.conv0(x, ws[:, 0], noise_mode, noise.get("conv0.noise_const"))
         x = self.conv1(x, ws[:, self.num_convs - 1], noise_mode, noise.get("conv1.noise_const"))
-        y = self.torgb(x, ws[:, self.num_convs])
+        y = self.torgb(x, ws[:, self.num_convs]).to(ws.dtype)
         if image is not None:
             y = y + (upsample_image(image, self.resample_filter) if self.up == 2 else image)
         return x, y

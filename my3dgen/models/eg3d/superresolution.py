@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from my3dgen.models.eg3d.config import GeneratorConfig
 from my3dgen.models.eg3d.stylegan2 import SynthesisBlock, fast_layout, resample_filter
+
+
+def half_pays(device: torch.device) -> bool:
+    """Whether a device is a GPU that computes in bfloat16 by itself (older ones imitate it, slowly)."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class SuperResolution(nn.Module):
@@ -26,8 +32,12 @@ class SuperResolution(nn.Module):
         if config.sr_kind != "8XDC":  # a buffer of its own in those official modules; nothing reads it
             self.register_buffer("resample_filter", resample_filter())
 
-    def forward(self, features: Tensor, ws: Tensor) -> Tensor:
-        """features [B, F, R, R] (the first three are a picture), ws [B, L, w_dim] -> [B, 3, out, out]."""
+    def forward(self, features: Tensor, ws: Tensor, half: bool = False) -> Tensor:
+        """features [B, F, R, R] (the first three are a picture), ws [B, L, w_dim] -> [B, 3, out, out].
+
+        half: convolutions in bfloat16. Official networks were trained with these blocks, and only these, in half
+        precision; bfloat16 has float32's range, so gradients need no scaling.
+        """
         wanted, got = self.config.sr_input_resolution, features.shape[-1]
         if got < wanted or (got > wanted and not self.config.sr_resizes_only_up):
             features = F.interpolate(
@@ -38,7 +48,7 @@ class SuperResolution(nn.Module):
                 antialias=self.config.sr_antialias,
             )
         last = ws[:, -1:].expand(-1, 3, -1)
-        x, image = fast_layout(features), features[:, :3]
+        x, image = fast_layout(features.bfloat16() if half else features), features[:, :3]
         for block in (self.block0, self.block1):
             x, image = block(x, image, last, self.config.sr_noise_mode)
         return image
