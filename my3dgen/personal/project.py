@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from my3dgen.faces import Face
-from my3dgen.models.eg3d.superresolution import half_pays
 from my3dgen.personal.anchors import Anchors
+from my3dgen.personal.device import half_pays, photos_at_once
 from my3dgen.personal.encode import Basis, Latents, axes, basis, encode
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, Targets, targets, usable
@@ -47,8 +47,9 @@ class ProjectOptions:
     @staticmethod
     def for_prior(prior) -> ProjectOptions:
         """The published schedule, and a short one for small priors, along the encoder's basis where there is one."""
+        together = photos_at_once(prior.device, prior.config.output_resolution)
         if prior.config.output_resolution <= 256:
-            o = ProjectOptions(camera_lr=0.003, w_noise=0.0, micro_batch=1)
+            o = ProjectOptions(camera_lr=0.003, w_noise=0.0, micro_batch=together)
             if basis(prior) is None:
                 return replace(o, steps=36, coarse_steps=30, lr=0.08, prior_weight=1e-5)
             return replace(
@@ -62,9 +63,7 @@ class ProjectOptions:
                 prior_weight=1e-4,  # without it fits end thrice as far out, and other views of them are less like the person
                 use_basis=True,
             )
-        # each photo has its own loss, so the number rendered at once only costs memory
-        micro_batch = 1 if prior.device.type == "cpu" else ProjectOptions.micro_batch
-        return ProjectOptions(micro_batch=micro_batch, half=half_pays(prior.device))
+        return ProjectOptions(micro_batch=together, half=half_pays(prior.device))
 
     def basis_of(self, prior) -> Basis:
         """What w moves along."""

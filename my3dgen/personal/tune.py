@@ -15,10 +15,10 @@ from my3dgen.faces import Face
 from my3dgen.models.eg3d import lora
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.lora import LoraOptions
-from my3dgen.models.eg3d.superresolution import half_pays
 from my3dgen.models.identity import load_identity
 from my3dgen.personal.adapter import Adapter
 from my3dgen.personal.anchors import Anchors
+from my3dgen.personal.device import half_pays, photos_at_once
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, Targets, targets, usable
 from my3dgen.personal.slices import Descent, drive
@@ -56,8 +56,8 @@ class TuneOptions:
         """The release's settings, and a short, faster run for small priors."""
         if prior.config.output_resolution <= 256:
             return TuneOptions(steps=110, batch=2, lr=0.02, decay=True)
-        micro_batch = 1 if prior.device.type == "cpu" else TuneOptions.micro_batch
-        return TuneOptions(micro_batch=micro_batch, half=half_pays(prior.device))
+        together = photos_at_once(prior.device, prior.config.output_resolution)
+        return TuneOptions(micro_batch=together, half=half_pays(prior.device))
 
 
 def personalize(

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from my3dgen.models.eg3d.config import GeneratorConfig
 from my3dgen.models.eg3d.stylegan2 import SynthesisBlock, fast_layout, resample_filter
-
-
-def half_pays(device: torch.device) -> bool:
-    """Whether a device is a GPU that computes in bfloat16 by itself (older ones imitate it, slowly)."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class SuperResolution(nn.Module):
