@@ -34,6 +34,10 @@ def test_one_photo_goes_through_every_task(visit, width: str):
     expect(page.locator("#inpainting-mask .m3-ready")).to_be_attached()
     v.run("inpainting")
     expect(page.locator("#inpainting-shots img")).to_have_count(3)
+    # results come into sight by themselves, also where they lie below the button
+    page.wait_for_function(
+        "document.querySelector('#inpainting-shots').getBoundingClientRect().top < innerHeight / 2"
+    )
     expect(page.locator("#inpainting-figures")).to_contain_text("0.70")
     assert page.evaluate(NO_SIDEWAYS)
 

@@ -20,6 +20,7 @@ from my3dgen.studio.tasks import Event, Missing, Outcome
 
 # A clear picture keeps the slider's place until there is something to compare.
 NOTHING = (str(Path(__file__).parent / "static" / "empty.png"),) * 2
+SHOW_RESULTS = (Path(__file__).parent / "static" / "results.js").read_text()
 EVERYTHING = "compare"  # the job that shows the outcomes of all tasks
 QUIET = {"show_progress": "hidden", **PRIVATE}
 
@@ -66,7 +67,7 @@ class TaskPanel:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self._lay_out_left(tab)
-            with gr.Column(scale=3, min_width=300):
+            with gr.Column(scale=3, min_width=300, elem_id=f"{task.key}-results"):
                 self._lay_out_right()
         self._connect(need)
         tab.select(self._opened(), None, [*self.results, self.download], **RENDER, **QUIET)
@@ -179,6 +180,7 @@ class TaskPanel:
         running = queued.then(self._handler(), takes, outputs, **FIT, **QUIET)
         page.changed_by(running)
         running.failure(_idle, None, self.panel, queue=False, **QUIET)
+        running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
         self.stop.click(stopper(task.job), None, self.stop, **LIGHT, **QUIET)
         page.follow(need, lambda session: _need(session, task))
         page.follow(self.start, lambda session: gr.update(interactive=session.model() is not None))
