@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -90,6 +91,22 @@ class Visit:
         self.tab("Personalize")
         self.page.locator("#personalize").click()
         expect(self.page.locator("#to-look")).to_be_enabled()
+
+    def fill_slider(self, label: str, value: str) -> None:
+        """Type a slider's number and wait until it is taken over.
+
+        Just after its box was opened a slider may still be built, and begins with its first value then; no hand is so
+        quick. It is typed again, as whoever saw that would.
+        """
+        number = self.page.get_by_label(f"number input for {label}").first
+        slider = self.page.get_by_label(f"range slider for {label}").first
+        for _ in range(3):
+            number.fill(value)
+            number.blur()
+            with suppress(AssertionError):
+                expect(slider).to_have_value(value, timeout=2_000)
+                return
+        expect(slider).to_have_value(value)
 
     def run(self, task: str) -> None:
         """Start a task and wait for all of its results."""

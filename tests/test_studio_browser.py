@@ -149,10 +149,7 @@ def test_stop_keeps_what_there_is_and_a_second_model_can_be_chosen(visit, photos
     v.cards(2)
     v.personalize()
     page.get_by_role("button", name="Options").first.click()
-    steps = page.get_by_label("number input for Steps").first
-    steps.fill("900")
-    steps.blur()
-    expect(page.get_by_label("range slider for Steps").first).to_have_value("900")  # taken over
+    v.fill_slider("Steps", "900")
     page.locator("#personalize").click()
     expect(page.locator("#fit-panel")).to_contain_text("of 900")
     page.locator("#stop").click()
