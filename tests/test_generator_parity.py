@@ -254,7 +254,6 @@ def test_heads():
 
 
 @torch.no_grad()
-@torch.no_grad()
 def test_super_resolution_in_half_precision_is_near_the_exact_picture(tiny):
     """bfloat16 has eight bits: the picture moves by about as much as eight-bit colours do, the render not at all."""
     values = reference()

@@ -150,15 +150,44 @@ def test_directions_that_somebody_else_found_meanwhile_do_not_confuse_the_fit_af
     known = False
 
     def work():
+        start = slices.clock()
         if not known:
             directions(prior, options=o)
-        return {"ws": my3dgen.project(prior, faces, options=PROJECT).ws}
+        found = {"ws": my3dgen.project(prior, faces, options=PROJECT).ws}
+        return found, slices.clock() - start
 
-    whole, saved = work(), work_for(0.0, work)
+    (whole, _), saved = work(), work_for(0.0, work)
     assert not saved.fits[0].finished
     known = True
-    sliced = work_for(1000.0, work, saved)
+    assert_same(whole, work_for(1000.0, work, saved)[0])
+    known = False
+    while len(saved.fits) < 2 or saved.fits[1].step < PROJECT.steps - 1:
+        saved = work_for(0.0, work, saved)
+    known = True  # the search kept what it found
+    sliced, seconds = work_for(1000.0, work, saved)
     assert_same(whole, sliced)
+    assert seconds > saved.fits[0].seconds + saved.fits[1].seconds  # both count
+
+
+def test_a_fit_that_nothing_is_left_of_takes_nothing_from_those_after_it(prior, faces, clock):
+    """Directions were known to the process that did the first slice, and are not to the second one's."""
+    steps = []
+
+    def work():
+        return {
+            "ws": my3dgen.project(prior, faces, options=PROJECT, progress=lambda r: steps.append(r.step)).ws
+        }
+
+    def with_directions():
+        directions(prior, options=DirectionOptions(samples=8, spread=200, batch=2))
+        return work()
+
+    whole, saved = work(), work_for(9.0, work)
+    taken = saved.fits[0].step
+    assert taken > 1
+    steps.clear()
+    assert_same(whole, work_for(1000.0, with_directions, saved))
+    assert steps[0] == taken + 1
 
 
 def test_full_fine_tuning_in_slices_is_a_third_side(prior, faces, adapter, clock):

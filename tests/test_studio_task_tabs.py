@@ -173,10 +173,7 @@ def test_stop_keeps_what_there_is_and_delete_empties_every_tab(visit):
     v.tab("Inversion")
     page.locator("#inversion-photo-held-out").get_by_role("button", name="Held-out photo 1").click()
     page.get_by_role("button", name="Options").locator("visible=true").click()
-    steps = page.get_by_label("number input for Projection steps")
-    steps.fill("1000")
-    steps.blur()
-    expect(page.get_by_label("range slider for Projection steps")).to_have_value("1000")  # taken over
+    v.fill_slider("Projection steps", "1000")
     page.locator("#inversion-start").click()
     expect(page.locator("#inversion-panel")).to_contain_text("Pretrained model")
     page.locator("#inversion-stop").click()

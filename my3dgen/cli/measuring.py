@@ -13,11 +13,11 @@ from my3dgen.errors import My3DGenError
 
 def evaluate(args):
     """Identity and likeness on held-out photos, pretrained against personalized."""
-    from my3dgen.evaluation.metrics import networks
     from my3dgen.evaluation.protocol import fit_person, held_out, read_person, table
     from my3dgen.evaluation.sheets import comparison_sheet
     from my3dgen.evaluation.tasks import every_task, tasks_table
     from my3dgen.personal.adapter import load_adapter
+    from my3dgen.tasks.result import networks
 
     prior = load(args)
     folders = args.folders or sorted(str(p.parent) for p in Path("examples").glob("*/about.json"))
@@ -43,7 +43,8 @@ def evaluate(args):
     if args.out:
         overview.pop("full", None)
         write(args.out, "overview", {"image": comparison_sheet(overview)})
-    result = {"prior": prior.name, "networks": networks(), "rows": rows, "table": table(rows)}
+    result = {"prior": prior.name, "networks": networks(rows[0]["pretrained"])}
+    result |= {"rows": rows, "table": table(rows)}
     if args.tasks:
         result |= {"task_rows": task_rows, "task_table": tasks_table(task_rows)}
     return 0, result

@@ -25,7 +25,6 @@ from my3dgen.cameras import camera
 from my3dgen.errors import My3DGenError
 from my3dgen.models.attributes import load_attributes
 from my3dgen.models.perceptual import DESCRIPTION, load_trunk
-from my3dgen.personal.images import to_uint8
 from my3dgen.personal.slices import Descent, drive
 from my3dgen.priors.catalogue import cache_folder
 from my3dgen.priors.files import write_safetensors
@@ -177,7 +176,6 @@ def map_z(prior: Prior, z: Tensor) -> Tensor:
     return torch.cat(parts).cpu()
 
 
-@torch.no_grad()
 def describe_renders(
     prior: Prior, w: Tensor, o: DirectionOptions, progress: ProgressCallback | None = None
 ) -> Tensor:
@@ -188,7 +186,7 @@ def describe_renders(
     """
     looking, batches = _Looking(prior, w, o), -(-len(w) // o.batch)
     drive(looking, "directions", batches, progress)
-    if looking.features.isnan().any():
+    if not looking.seen.all():
         raise My3DGenError("finding the editing directions was stopped; start it again to edit")
     return looking.features
 
@@ -201,24 +199,23 @@ class _Looking(Descent):
         self.rng = torch.Generator()
         self.front = camera(0, 0, pivot=prior.config.camera_pivot).to(prior.device)[None]
         self.trunk = load_trunk(prior.device)
-        self.features = torch.full((len(w), DESCRIPTION), torch.nan)  # nan: not looked at yet
-        self.last: Tensor | None = None
+        self.features = torch.zeros(len(w), DESCRIPTION)
+        self.seen = torch.zeros(len(w), dtype=torch.bool)  # which faces were looked at
 
     def variables(self) -> dict[str, Tensor]:
-        return {"features": self.features}
+        return {"features": self.features, "seen": self.seen}
 
     @torch.no_grad()
     def step(self, step: int) -> float:
         """Describe one batch; there is no loss."""
         rows = slice(step * self.o.batch, (step + 1) * self.o.batch)
         ws = self.w[rows, None].expand(-1, self.prior.num_ws, -1).to(self.prior.device)
-        self.last = self.prior.generator.synthesis(ws, self.front)["image"]
-        self.features[rows] = self.trunk.describe(self.last).cpu()
+        image = self.prior.generator.synthesis(ws, self.front)["image"]
+        self.features[rows], self.seen[rows] = self.trunk.describe(image).cpu(), True
         return float("nan")
 
-    def preview(self) -> np.ndarray:
-        """uint8 [S, S, 3] of the last batch's first face."""
-        return to_uint8(self.last[:1])[0]
+    def preview(self) -> None:
+        """Nothing: these are strangers' faces, and who waits is to see their own."""
 
 
 def find(

@@ -47,7 +47,7 @@ class HullOptions:
     delta_weight: float = 10.0  # holds the first two thirds of the layers together where there are such
     camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps the camera
     background: float = 0.1  # weight of pixels outside the head
-    half: bool = False  # super-resolution in bfloat16
+    half: bool = False  # super-resolution in bfloat16, with anchors or without
     # without anchors w moves as in projection: the steps, their rates and the coarse render of these options
     free: ProjectOptions = field(default_factory=ProjectOptions)
     seed: int = 0  # of the perturbation of w

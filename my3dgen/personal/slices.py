@@ -30,7 +30,7 @@ PREVIEW_EVERY = 10  # steps between two previews
 
 @dataclass(frozen=True, eq=False)
 class FitState:
-    """Where one fit is. Numbers and numpy arrays only."""
+    """Where one fit is. Plain data only: numbers, words and numpy arrays."""
 
     stage: str  # what its reports call it
     variables: dict[str, np.ndarray]  # what the fit is looking for, by name
@@ -64,8 +64,8 @@ class Descent(ABC):
         """Take one step, 0-based; returns the loss, nan where there is none."""
 
     @abstractmethod
-    def preview(self) -> np.ndarray:
-        """uint8 [S, S, 3]: a picture of the last step."""
+    def preview(self) -> np.ndarray | None:
+        """uint8 [S, S, 3]: a picture of the last step; None where there is nothing to show."""
 
     def anneal(self, step: int, steps: int, down: float, up: float = 0.0) -> None:
         """Set the rates of a step: each group's "scale", which rises over a share `up` of the steps and falls as a
@@ -107,11 +107,12 @@ class _Work:
         """What earlier slices left of the fit that begins now.
 
         What is left of other stages before it is dropped: somebody else may meanwhile have found and kept what that
-        was about (editing directions).
+        was about (editing directions). Where nothing is left of this one, it begins, and the others wait for theirs.
         """
-        while self.earlier:
-            state = self.earlier.pop(0)
+        for i, state in enumerate(self.earlier):
             if state.stage == stage:
+                self.regained += sum(each.seconds for each in self.earlier[: i + 1])
+                del self.earlier[: i + 1]
                 return state
         return None
 
@@ -123,7 +124,8 @@ def work_for(seconds: float | None, work: Callable[[], Result], saved: Saved | N
     """Call `work` for about so many seconds.
 
     seconds: counted from this call; None: as long as it takes, in one go. A slice takes at least one step.
-    work: does the same fits in the same order every time, one after the other.
+    work: does the same fits in the same order every time, one after the other; it may leave out one whose result it
+        meanwhile has from elsewhere.
     saved: from the slice before; None: the first.
     Returns the work's result, or a `Saved` where time ran out: call again with that.
     """
@@ -156,7 +158,6 @@ def drive(fit: Descent, stage: str, steps: int, progress: ProgressCallback | Non
     if state is not None:
         _restore(fit, state)
         first, loss, before = state.step, state.loss, state.seconds
-        work.regained += before
         if state.finished:
             work.done.append(state)
             return loss

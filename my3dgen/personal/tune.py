@@ -57,7 +57,7 @@ class TuneOptions:
         if prior.config.output_resolution <= 256:
             return TuneOptions(steps=110, batch=2, lr=0.02, decay=True)
         together = photos_at_once(prior.device, prior.config.output_resolution)
-        return TuneOptions(micro_batch=together, half=half_pays(prior.device))
+        return TuneOptions(micro_batch=together, half=_half(prior))
 
 
 def personalize(
@@ -130,11 +130,16 @@ def pivotal_tuning(
     Returns a prior of its own; the given one is unchanged.
     """
     view = _full_view(prior, 0)
-    o = TuneOptions(steps=steps, batch=1, lr=3e-4 / LAZY)
+    o = TuneOptions(steps=steps, batch=1, lr=3e-4 / LAZY, half=_half(prior))
     t = targets(prior, [face], o.background)
     t = replace(t, cameras=camera_[None].to(prior.device))
     _train(prior, view, t, ws[None], o, progress, "tune")
     return replace(prior, generator=view)
+
+
+def _half(prior: Prior) -> bool:
+    """Whether fits of a prior compute super-resolution in bfloat16: priors of 512 px, as those were trained so."""
+    return prior.config.output_resolution > 256 and half_pays(prior.device)
 
 
 def _full_view(prior: Prior, seed: int) -> Generator:
@@ -209,7 +214,9 @@ class _Tuning(Descent):
         total = self._descend(rows, self._loss)
         if o.symmetry and step % o.symmetry_every == 0:
             phase = _phase(self.shuffle)
-            self._descend(rows, lambda some: o.symmetry_weight * _asymmetry(self.view, self.ws[some], phase))
+            self._descend(
+                rows, lambda some: o.symmetry_weight * _asymmetry(self.view, self.ws[some], phase), pictures=2
+            )
         return total
 
     def _loss(self, rows: list[int]) -> Tensor:
@@ -219,10 +226,13 @@ class _Tuning(Descent):
         self.last = out["image"][:1].detach()
         return self.objective.high(out["image"], part) + self.objective.low(out["image_raw"], part)
 
-    def _descend(self, rows: list[int], loss: Callable[[list[int]], Tensor]) -> float:
-        """One step of Adam down the mean of a loss [B] over photos, some of them at a time; returns that mean."""
+    def _descend(self, rows: list[int], loss: Callable[[list[int]], Tensor], pictures: int = 1) -> float:
+        """One step of Adam down the mean of a loss [B] over photos, some of them at a time; returns that mean.
+
+        pictures: that the loss renders for each photo.
+        """
         self.optimiser.zero_grad(set_to_none=True)
-        total, size = 0.0, self.o.micro_batch
+        total, size = 0.0, max(self.o.micro_batch // pictures, 1)
         for some in (rows[i : i + size] for i in range(0, len(rows), size)):
             part = loss(some).sum() / len(rows)
             part.backward()

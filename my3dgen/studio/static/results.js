@@ -1,7 +1,8 @@
-// Where a task's results lie below its start button, as on a phone, shows them once they are there.
+// Where a task's results lie below its start button, as on a phone, shows how it went and what came of it.
 () => {
-  const results = document.getElementById('KEY-results');
-  const start = document.getElementById('KEY-start');
-  const tops = [results, start].map((element) => element.getBoundingClientRect().top);
-  if (tops[0] > tops[1]) results.scrollIntoView({ behavior: 'smooth', block: 'start' });
+  const [start, panel, results] = ['start', 'panel', 'results'].map((part) => document.getElementById(`KEY-${part}`));
+  if (!start || !panel || !results) return;
+  if (results.getBoundingClientRect().top <= start.getBoundingClientRect().top) return;
+  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  panel.scrollIntoView({ behavior: still ? 'auto' : 'smooth', block: 'start' });
 }
