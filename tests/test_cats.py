@@ -1,6 +1,7 @@
 """Photos of cats: a crop and a frontal camera, to be refined in projection."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 import my3dgen
 from my3dgen.cli import main
 from my3dgen.faces.cats import NOTE
+from my3dgen.models.eg3d.config import CATS, FFHQ
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.personal.directions import directions
 from my3dgen.personal.objective import head_region
@@ -88,6 +90,11 @@ def test_which_priors_know_cats(monkeypatch, tmp_path):
     assert kind_of(None) == "cat" and kind_of("heads") == "person"
     assert compute.kind_of("cats") == ("cat", NOTE) and compute.kind_of("heads") == ("person", "")
     assert set(catalogue.RELEASES) == {"ffhq", "cats"}
+
+
+def test_a_loaded_prior_knows_cats_by_where_they_are_looked_at():
+    for pivot, kind in ((CATS.camera_pivot, "cat"), (FFHQ.camera_pivot, "person")):
+        assert Prior("mine", "0" * 64, Generator(replace(SMALL, camera_pivot=pivot))).kind == kind
 
 
 def test_the_commands_take_cats(cats, files, tmp_path, capsys):

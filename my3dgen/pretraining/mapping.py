@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from my3dgen.models.eg3d.stylegan2 import SQRT2, MappingNetwork, normalise
+from my3dgen.models.eg3d.stylegan2 import SQRT2, MappingNetwork, activated, normalise
 from my3dgen.pretraining import people
 
 LEFT_OUT = ("shape", "dye", "wall_angle", "marks")  # what z holds already, or does not hold
@@ -44,7 +44,7 @@ LOOKS = len(looks(people.decode(np.zeros(people.Z_DIM, np.float32))))  # how man
 
 def factors(z: Tensor) -> Tensor:
     """z [N, Z_DIM] and its negative, as one leaky ReLU passes them on: [N, 2 Z_DIM]."""
-    return F.leaky_relu(torch.cat([z, -z], 1), 0.2) * SQRT2
+    return activated(torch.cat([z, -z], 1))
 
 
 def teach(
@@ -107,7 +107,7 @@ def _pass_on(mapping: MappingNetwork, z: Tensor, goal: Tensor, seed: int) -> Non
                 weight[row], bias[row] = F.one_hot(torch.tensor(k), z_dim), -at
         layer.weight.copy_(weight / layer.weight_gain)
         layer.bias.copy_(bias / layer.bias_gain)
-        x = F.leaky_relu(layer(x), 0.2) * SQRT2
+        x = activated(layer(x))
     before = torch.where(goal > 0, goal, goal / 0.2) / SQRT2  # what the leaky ReLU turns into the goal
     centred, mean = (x - x.mean(0)).double(), before.mean(0).double()
     gram = centred.T @ centred + 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)

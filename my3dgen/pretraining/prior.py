@@ -60,8 +60,9 @@ class Trainer:
         self.rng = np.random.default_rng(options.seed)
         self.out = Path(options.out)
         self.out.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = self.out / "checkpoint.pt"
         self.generator = Generator(HEADS)
-        if not (self.out / "checkpoint.pt").exists():
+        if not self.checkpoint.exists():
             start(self.generator, options.start_from, options.seed)
         self.generator.to(options.device)
         self.average = {k: v.detach().clone() for k, v in self.generator.state_dict().items()}
@@ -86,13 +87,12 @@ class Trainer:
         }
         temporary = self.out / "checkpoint.tmp"
         torch.save(state, temporary)
-        temporary.rename(self.out / "checkpoint.pt")
+        temporary.rename(self.checkpoint)
 
     def resume(self) -> bool:
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
+        if not self.checkpoint.exists():
             return False
-        state = torch.load(path, map_location=self.o.device, weights_only=True)
+        state = torch.load(self.checkpoint, map_location=self.o.device, weights_only=True)
         self.generator.load_state_dict(state["generator"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])

@@ -13,7 +13,7 @@ from torch import Tensor
 from my3dgen.cameras import look_at_sampler
 from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d import lora
-from my3dgen.models.eg3d.config import GeneratorConfig
+from my3dgen.models.eg3d.config import CATS, GeneratorConfig
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.priors.releases import kind_of
 
@@ -57,8 +57,11 @@ class Prior:
 
     @property
     def kind(self) -> str:
-        """The kind of faces it knows, as `my3dgen.prepare` calls them: "person" or "cat"."""
-        return kind_of(self.name)
+        """The kind of faces it knows, as `my3dgen.prepare` calls them: "person" or "cat".
+
+        A file may have any name; the official cats are looked at around a point of their own, and it says so.
+        """
+        return "cat" if self.config.camera_pivot == CATS.camera_pivot else kind_of(self.name)
 
     @property
     def device(self) -> torch.device:

@@ -116,7 +116,8 @@ def release(name: str) -> Release:
 def kind_of(prior: str | os.PathLike | None) -> str:
     """The kind of faces a prior knows, "person" or "cat", by its name or its file's (ours keep the official name).
 
-    None is the default prior. Looks into no file: of a file with a name of its own it takes a person's faces.
+    None is the default prior. Looks into no file: of a file with a name of its own it takes a person's faces until it
+    is loaded (`Prior.kind`).
     """
     name = os.fspath(prior or os.environ.get("MY3DGEN_PRIOR") or "")
     for known, file in RELEASES.items():

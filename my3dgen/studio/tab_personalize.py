@@ -36,7 +36,7 @@ def build(page: Page) -> None:
         steps = gr.Slider(0, 1000, 0, step=10, label="Steps", info="0: as many as suit the prior")
         seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="Another number, another run")
         symmetry = gr.Checkbox(label="Symmetry", info="Helps when all photos show the same side")
-    panel = gr.HTML(_idle(), apply_default_css=False, elem_id="fit-panel")
+    panel = gr.HTML(panels.not_started(), apply_default_css=False, elem_id="fit-panel")
     result = gr.HTML("", apply_default_css=False, elem_id="fit-result")
     with gr.Row(equal_height=True):
         chooser = inputs.Dropdown([], label="Model in use", interactive=False, elem_id="model", scale=3)
@@ -61,7 +61,7 @@ def build(page: Page) -> None:
         **options,
     )
     page.changed_by(fitting)
-    fitting.failure(_idle, None, panel, queue=False, **options)
+    fitting.failure(panels.not_started, None, panel, queue=False, **options)
     stop.click(stopper("fit"), None, stop, **LIGHT, **options)
     page.changed_by(chooser.input(_choose, chooser, None, **LIGHT, **options))
     loading = page.changed_by(upload.upload(_upload, upload, upload, **RENDER, **options))
@@ -70,7 +70,7 @@ def build(page: Page) -> None:
     page.follow(start, _start)
     page.follow(stop, lambda session: gr.update(interactive="fit" in session.running))
     page.follow(need, _need)
-    page.blank(panel, _idle())
+    page.blank(panel, panels.not_started())
     page.follow(result, _result)
     page.follow(chooser, _chooser)
     page.follow(download, _download)
@@ -82,10 +82,6 @@ def build(page: Page) -> None:
 
 def _title(offer: priors.Offer) -> str:
     return offer.title if priors.installed(offer.name) else f"{offer.title}, not installed here"
-
-
-def _idle() -> str:
-    return panels.not_started()
 
 
 @guarded

@@ -89,7 +89,10 @@ class TaskPanel:
                 "Stop", variant="stop", interactive=False, elem_id=f"{task.key}-stop", scale=1, min_width=90
             )
         self.panel = gr.HTML(
-            _idle(), apply_default_css=False, elem_id=f"{task.key}-panel", elem_classes="m3-task-panel"
+            panels.not_started(),
+            apply_default_css=False,
+            elem_id=f"{task.key}-panel",
+            elem_classes="m3-task-panel",
         )
 
     def photo_box(self, tab: gr.Tab, label: str, elem_id: str, shared: bool = True) -> Any:
@@ -179,13 +182,13 @@ class TaskPanel:
         )
         running = queued.then(self._handler(), takes, outputs, **FIT, **QUIET)
         page.changed_by(running)
-        running.failure(_idle, None, self.panel, queue=False, **QUIET)
+        running.failure(panels.not_started, None, self.panel, queue=False, **QUIET)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
         self.stop.click(stopper(task.job), None, self.stop, **LIGHT, **QUIET)
         page.follow(need, lambda session: _need(session, task))
         page.follow(self.start, lambda session: gr.update(interactive=session.model() is not None))
         page.follow(self.stop, lambda session: gr.update(interactive=task.job in session.running))
-        page.blank(self.panel, _idle())
+        page.blank(self.panel, panels.not_started())
         for component, value in zip(self.results, self.updates(None, task.empty), strict=True):
             page.blank(component, value)
         page.blank(self.download, no_file())
@@ -277,10 +280,6 @@ def _photo(label: str, elem_id: str) -> Any:
         elem_id=elem_id,
         elem_classes="m3-photo",
     )
-
-
-def _idle() -> str:
-    return panels.not_started()
 
 
 def _done(state: panels.Running, outcomes: list[Outcome], missing: list[Missing]) -> str:

@@ -71,6 +71,11 @@ def normalise(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
 
 
+def activated(x: Tensor) -> Tensor:
+    """Leaky ReLU with the gain that keeps the mean square of its input."""
+    return F.leaky_relu(x, 0.2) * SQRT2
+
+
 class MappingNetwork(nn.Module):
     """z and camera -> latent w, repeated for every layer."""
 
@@ -96,7 +101,7 @@ class MappingNetwork(nn.Module):
             c = c.float() * (0.0 if self.config.c_gen_conditioning_zero else self.config.c_scale)
             x = torch.cat([x, normalise(self.embed(c)).expand(len(x), -1)], dim=1)
         for i in range(self.num_layers):
-            x = F.leaky_relu(getattr(self, f"fc{i}")(x), 0.2) * SQRT2
+            x = activated(getattr(self, f"fc{i}")(x))
         ws = x.unsqueeze(1).repeat(1, self.config.num_ws, 1)
         if truncation_psi != 1:
             cut = slice(None, truncation_cutoff)
