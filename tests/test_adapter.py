@@ -173,6 +173,11 @@ BAD_TENSORS = {
     "anchors of one number": {"anchors.ws": torch.zeros(3)},
     "anchors of other layers": {"anchors.ws": torch.zeros(3, 5, 16)},
     "anchors not finite": {"anchors.ws": torch.full((3, 1, 16), torch.inf)},
+    "no anchors": {"anchors.ws": torch.zeros(0, 1, 16), "anchors.cameras": torch.zeros(0, 25)},
+    "a bomb of anchors": {
+        "anchors.ws": torch.zeros(200_000, 1, 16),
+        "anchors.cameras": torch.zeros(200_000, 25),
+    },
     "cameras": {"anchors.cameras": torch.zeros(3, 16)},
     "fewer cameras": {"anchors.cameras": torch.zeros(2, 25)},
 }
@@ -241,6 +246,15 @@ def test_files_that_are_no_adapters(tmp_path, contents):
     for missing in (tmp_path, tmp_path / "none"):
         with pytest.raises(My3DGenError, match="not a file"):
             load_adapter(missing)
+
+
+def test_anchors_of_other_sizes_are_refused_with_the_adapter():
+    prior, adapter = make_prior(), make_adapter(make_prior())
+    ws = adapter.anchors.ws
+    for wrong in (ws[:, :3], ws[..., :10], ws[:0]):
+        anchors = Anchors(wrong, adapter.anchors.cameras[: len(wrong)])
+        with pytest.raises(My3DGenError, match="anchors have shape"):
+            prior.personalized(dataclasses.replace(adapter, anchors=anchors))
 
 
 def test_anchors_are_checked():

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -68,6 +70,12 @@ def test_personalize_reports_what_the_contract_says(capsys, folder, adapter, tmp
     assert set(result["seconds"]) == {"project", "personalize"}
     assert out.stat().st_size == result["bytes"] < 600_000
     assert result["prior"] == "heads" and result["rank"] == 1
+
+
+def test_a_task_without_an_adapter_says_that_nobody_is_there(capsys, tmp_path):
+    status, result, _ = run(capsys, "render", "--prior", "heads", "--out", tmp_path)
+    assert status == 0 and result["personalized"] is None
+    assert {"files", "id_sim", "perceptual"} <= set(result["pretrained"]) and result["networks"]["perceptual"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +184,7 @@ def test_mistakes_are_one_line_with_status_2(capsys, folder, adapter, tmp_path):
     mistakes = {
         "dataset.json": ("personalize", tmp_path, "--out", tmp_path / "x.safetensors"),
         "folder that exists": ("personalize", folder, "--out", tmp_path / "nowhere" / "x.safetensors"),
-        "rank": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--rank", 0, "--prior", "heads"),
+        "The rank is 0": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--rank", 0),
         "adapter": ("invert", PHOTOS[0], "--adapter", wrong, "--prior", "heads", "--out", tmp_path),
         "nobody": ("render", "--prior", "nobody", "--out", tmp_path),
         "anchors 0 to": (
@@ -191,6 +199,11 @@ def test_mistakes_are_one_line_with_status_2(capsys, folder, adapter, tmp_path):
             tmp_path,
         ),
         "--steps": ("invert", PHOTOS[0], "--steps", -1, "--prior", "heads", "--out", tmp_path),
+        "--seed": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--seed", -1),
+        "rank": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--rank", 99),
+        "cannot be made": ("invert", PHOTOS[0], "--prior", "heads", "--out", wrong / "pictures"),
+        "none that is used here": ("render", "--prior", "heads", "--device", "mps", "--out", tmp_path),
+        "no device": ("bench", "--random-weights", "--device", "abacus"),
     }
     for words, argv in mistakes.items():
         status, result, line = run(capsys, *argv)
@@ -203,3 +216,27 @@ def test_an_adapter_of_another_prior_is_refused(capsys, adapter, tmp_path):
     fixture = Path(__file__).parent / "fixtures" / "eg3d_tiny.pkl"
     status, _, line = run(capsys, "render", "--adapter", adapter, "--prior", fixture, "--out", tmp_path)
     assert status == 2 and "made for the prior" in line
+
+
+def test_a_mistake_in_the_arguments_is_one_line(capsys):
+    for argv in (["invert"], ["personalize", "x", "--out", "y", "--rank", "two"], ["fly"]):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_is_looked_for_before_the_folder_can_be_written(capsys, monkeypatch, tmp_path):
+    """A projection may take hours: what is wrong with the place for its result is said first."""
+    from my3dgen.personal import project
+
+    monkeypatch.setattr(project, "project", lambda *_, **__: pytest.fail("projected for nothing"))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert run(capsys, "prepare", PHOTOS[0], "--out", tmp_path / "crops")[0] == 2
+    status, _, line = run(capsys, "invert", PHOTOS[0], "--prior", "heads", "--out", tmp_path)
+    assert status == 2 and "nothing can be written" in line
+
+
+def test_whoever_reads_only_the_beginning_gets_no_complaint():
+    script = f"{sys.executable} -m my3dgen bench --random-weights --repeat 1 --json | true"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=EXAMPLES.parent)
+    assert "BrokenPipe" not in done.stderr and "Traceback" not in done.stderr

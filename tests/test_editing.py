@@ -117,6 +117,18 @@ def test_another_prior_gets_its_own_once(monkeypatch, tmp_path):
         directions(other, options=DirectionOptions(samples=8, spread=200), progress=lambda report: False)
 
 
+def test_directions_serve_where_they_cannot_be_kept(monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MY3DGEN_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(module, "_known", {})
+    monkeypatch.setattr(module, "DirectionOptions", partial(DirectionOptions, samples=8, spread=200))
+    other = tiny_prior()
+    first = directions(other, ["smile"])
+    assert "MY3DGEN_CACHE" in caplog.text
+    again = directions(other, ["smile"], progress=lambda report: pytest.fail("it rendered again"))
+    assert again["smile"] is first["smile"]
+
+
 # ---- editing
 
 

@@ -1,5 +1,6 @@
 """Projection, personalization and inversion on `heads` with an example person: behaviour, not quality."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import my3dgen
+from my3dgen.evaluation import reconstruction
 from my3dgen.models.eg3d import lora
 from my3dgen.personal import dataset, directions
 from my3dgen.personal.encode import Basis, Latents, basis, encode
@@ -267,6 +269,74 @@ def test_a_folder_keeps_faces_and_latents(prior, faces, anchors, tmp_path):
     )
     with pytest.raises(my3dgen.My3DGenError, match="delete it to project anew"):
         dataset.read_anchors(tmp_path, 14, 512)
+
+
+def test_a_folder_that_is_prepared_again_keeps_nothing_of_the_photos_before(prior, faces, anchors, tmp_path):
+    half = replace(faces[0], valid=np.arange(512)[None] + np.zeros((512, 1)) < 256)
+    dataset.write_faces(tmp_path, [half, faces[1]])
+    dataset.write_anchors(tmp_path, anchors, prior.sha256)
+    dataset.write_faces(tmp_path, [replace(faces[0], valid=np.ones((512, 512), bool))])
+    assert {path.name for path in tmp_path.iterdir()} == {"image_0.png", "dataset.json", dataset.EXTRAS}
+    assert dataset.read_faces(tmp_path)[0].valid.all()
+    assert dataset.read_anchors(tmp_path, prior.num_ws, prior.config.w_dim) is None
+
+
+def test_pictures_that_are_not_ours_are_not_overwritten(faces, tmp_path):
+    (tmp_path / "image_0.png").write_bytes(b"somebody's photo")
+    with pytest.raises(my3dgen.My3DGenError, match=r"image_0\.png.*another folder"):
+        dataset.write_faces(tmp_path, faces)
+    assert (tmp_path / "image_0.png").read_bytes() == b"somebody's photo"
+
+
+def test_latents_of_another_prior_are_not_taken_for_this_one_s(prior, faces, anchors, tmp_path):
+    dataset.write_faces(tmp_path, faces)
+    dataset.write_anchors(tmp_path, anchors, "1" * 64)
+    sizes = (prior.num_ws, prior.config.w_dim)
+    assert len(dataset.read_anchors(tmp_path, *sizes, "1" * 64)) == len(faces)
+    with pytest.raises(my3dgen.My3DGenError, match="another prior"):
+        dataset.read_anchors(tmp_path, *sizes, prior.sha256)
+    (tmp_path / dataset.EXTRAS).unlink()  # the earlier release's folders do not say
+    assert len(dataset.read_anchors(tmp_path, *sizes, prior.sha256)) == len(faces)
+
+
+def test_what_is_known_of_a_photo_goes_by_its_name(faces, tmp_path):
+    names = dataset.write_faces(tmp_path, faces)
+    labels = json.loads((tmp_path / "dataset.json").read_text())["labels"]
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels[1:]}))
+    (back,) = dataset.read_faces(tmp_path)
+    assert len(names) == 2 and back.source == Path(faces[1].source).name
+    assert np.allclose(back.landmarks, faces[1].landmarks)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", None])
+def test_a_damaged_latent_is_named(prior, faces, anchors, tmp_path, content):
+    dataset.write_faces(tmp_path, faces)
+    dataset.write_anchors(tmp_path, anchors)
+    path = tmp_path / "image_1_latent.npy"
+    if content is None:
+        np.save(path, np.full((1, prior.num_ws, prior.config.w_dim), np.nan))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(my3dgen.My3DGenError, match=r"image_1_latent\.npy.*delete it"):
+        dataset.read_anchors(tmp_path, prior.num_ws, prior.config.w_dim)
+
+
+@pytest.mark.parametrize(
+    "row", [5, ["a.png", None], [3, [0.0] * 25], ["a.png", ["x"] * 25], ["a.png", [np.nan] * 25]]
+)
+def test_a_damaged_data_set_is_one_sentence(tmp_path, row):
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [row]}))
+    with pytest.raises(my3dgen.My3DGenError, match="25 numbers"):
+        dataset.read_faces(tmp_path)
+
+
+def test_a_mirrored_copy_is_no_other_photo(prior, faces, anchors, monkeypatch):
+    """In the earlier release's folders it is called image_0_mirror.png."""
+    vectors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]]), dim=1)
+    monkeypatch.setattr(reconstruction, "embed", lambda pictures: vectors[: len(pictures)])
+    three = [replace(faces[0], source=s) for s in ("image_0.png", "image_0_mirror.png", "image_1.png")]
+    known = my3dgen.Anchors(anchors.ws[[0, 0, 1]], anchors.cameras[[0, 0, 1]])
+    assert reconstruction.to_other_photos(prior, prior, three, known)["photos"] < 0.1
 
 
 def test_the_folder_of_the_earlier_release_is_read(faces, tmp_path):

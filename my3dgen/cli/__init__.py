@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from my3dgen.cli import making, measuring, tasks
 from my3dgen.errors import My3DGenError
@@ -16,14 +18,20 @@ from my3dgen.errors import My3DGenError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     try:
         status, result = args.run(args)
+        if args.json:
+            print(json.dumps(result), flush=True)
+        else:
+            _say(result)
     except My3DGenError as error:
         print(f"my3dgen: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except (
+        BrokenPipeError
+    ):  # whoever read the output has seen enough; nothing may be written when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("my3dgen: stopped; files that were finished before are kept", file=sys.stderr)
@@ -34,17 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    if args.json:
-        print(json.dumps(result))
-    else:
-        _say(result)
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; --help lists what there is\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "my3dgen", description="A 3D model of your own face from a handful of selfies."
-    )
+    parser = _Parser("my3dgen", description="A 3D model of your own face from a handful of selfies.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run, about: str) -> argparse.ArgumentParser:
@@ -212,4 +221,6 @@ def _say(result: dict) -> None:
         if key in ("table", "task_table"):
             print(value)
         elif key not in ("rows", "task_rows"):
-            print(f"{key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}")
+            print(
+                f"{key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}", flush=True
+            )

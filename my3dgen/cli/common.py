@@ -56,6 +56,23 @@ def at_least(value, least: int, name: str):
     return value
 
 
+def writable(folder: str | os.PathLike) -> str:
+    """A folder in which files are to be written later; it is made now.
+
+    Raises:
+        My3DGenError: where it cannot be made or written in.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise My3DGenError(
+            f"the folder {folder} cannot be made ({error.strerror}); choose another"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise My3DGenError(f"nothing can be written in the folder {folder}; choose another")
+    return os.fspath(folder)
+
+
 def write(folder: str, stem: str, images: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Write pictures as PNG; returns name -> path."""
     from PIL import Image
@@ -76,6 +93,8 @@ def write_frames(folder: str, stem: str, frames: Sequence[np.ndarray], fps: int 
         return {}
     from my3dgen.tasks.video import write_video
 
+    for old in Path(folder).glob(f"{stem}_frame_[0-9][0-9][0-9].png"):  # an earlier run may have left more
+        old.unlink()
     files = write(folder, stem, {f"frame_{i:03d}": frame for i, frame in enumerate(frames)})
     video = Path(folder) / f"{stem}.mp4"
     write_video(str(video), frames, fps)

@@ -9,16 +9,17 @@ import sys
 import time
 from pathlib import Path
 
-from my3dgen.cli.common import at_least, load, progress, say_kind
+from my3dgen.cli.common import at_least, load, progress, say_kind, writable
 from my3dgen.errors import My3DGenError
 
 
 def prepare(args):
     """Photos -> crops with cameras, as a data-set folder."""
     from my3dgen.faces import prepare
-    from my3dgen.personal.dataset import write_faces
+    from my3dgen.personal.dataset import require_ours, write_faces
     from my3dgen.priors.releases import kind_of
 
+    require_ours(writable(args.out))
     kind = args.kind or kind_of(args.prior)
     say_kind(kind)
     faces = prepare(args.photos, progress, kind=kind)
@@ -45,9 +46,10 @@ def project(args):
     from my3dgen.personal.dataset import read_faces, write_anchors
     from my3dgen.personal.project import project
 
+    steps, faces = at_least(args.steps, 0, "--steps"), read_faces(writable(args.folder))
     start, prior = time.monotonic(), load(args)
-    anchors = project(prior, read_faces(args.folder), at_least(args.steps, 0, "--steps"), progress)
-    write_anchors(args.folder, anchors)
+    anchors = project(prior, faces, steps, progress)
+    write_anchors(args.folder, anchors, prior.sha256)
     return 0, {"prior": prior.name, "latents": len(anchors.ws), "seconds": round(time.monotonic() - start, 2)}
 
 
@@ -56,25 +58,30 @@ def personalize(args):
     from dataclasses import replace
 
     from my3dgen.evaluation.reconstruction import to_other_photos
+    from my3dgen.models.eg3d.lora import LoraOptions
     from my3dgen.personal.dataset import read_anchors, read_faces, write_anchors
     from my3dgen.personal.project import project
     from my3dgen.personal.tune import TuneOptions, personalize
 
-    prior, faces = load(args), read_faces(args.folder)
-    out = Path(args.out)
+    # whatever may be wrong is said before anything takes long
+    out, steps, seed = Path(args.out), at_least(args.steps, 0, "--steps"), at_least(args.seed, 0, "--seed")
     if out.is_dir() or not out.parent.is_dir():
         raise My3DGenError(
             f"--out {out} cannot be written; give a file name in a folder that exists, such as me.safetensors"
         )
+    writable(out.parent)
+    LoraOptions(rank=args.rank)
+    faces, prior = read_faces(args.folder), load(args)
+    options = replace(TuneOptions.for_prior(prior), symmetry=args.symmetry, seed=seed)
+    if steps is not None:
+        options = replace(options, steps=steps)
     start = time.monotonic()
-    anchors = read_anchors(args.folder, prior.num_ws, prior.config.w_dim)
+    anchors = read_anchors(args.folder, prior.num_ws, prior.config.w_dim, prior.sha256)
     if anchors is None:
+        writable(args.folder)
         anchors = project(prior, faces, progress=progress)
-        write_anchors(args.folder, anchors)
+        write_anchors(args.folder, anchors, prior.sha256)
     projected = time.monotonic()
-    options = replace(TuneOptions.for_prior(prior), symmetry=args.symmetry, seed=args.seed)
-    if args.steps is not None:
-        options = replace(options, steps=at_least(args.steps, 0, "--steps"))
     adapter = personalize(prior, faces, anchors, args.rank, progress, options)
     tuned = time.monotonic()
     adapter.save(out)

@@ -64,11 +64,9 @@ def bench(args):
 
 def _random_prior(args):
     """A prior of a published one's sizes with random weights."""
-    import torch
-
     from my3dgen.evaluation.bench import random_generator
     from my3dgen.priors import Prior
+    from my3dgen.priors.catalogue import device_of
 
-    name = args.prior or "heads"
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name, device = args.prior or "heads", device_of(args.device)
     return Prior(f"{name} (random weights)", "0" * 64, random_generator(name).to(device))

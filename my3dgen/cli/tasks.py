@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from my3dgen.cli.common import at_least, models, progress, write, write_frames
+from my3dgen.cli.common import at_least, models, progress, writable, write, write_frames
 from my3dgen.errors import My3DGenError
+
+UNMEASURED = {"id_sim": None, "perceptual": None}  # where a task has no photo to compare with
 
 
 def render(args):
@@ -15,13 +17,15 @@ def render(args):
     from my3dgen.tasks import render_view
 
     start = time.monotonic()
+    writable(args.out)
     prior, adapter, me = models(args)
     ws = _anchor(prior, adapter, args.anchor)
     result = {"input": None, "networks": networks()}
     for who, model in (("pretrained", prior), ("personalized", me)):
+        result[who] = None
         if model is not None:
             files = write(args.out, who, {"image": render_view(model, ws, args.yaw, args.pitch)})
-            result[who] = {"files": files}
+            result[who] = {"files": files} | UNMEASURED
     return 0, {"seconds": round(time.monotonic() - start, 2)} | result
 
 
@@ -53,8 +57,8 @@ def interpolate(args):
 def synthesize(args):
     """New pictures of the person."""
     _require_adapter(args, "synthesize")
-    count = at_least(args.count, 1, "--count")
-    return _compare(args, "synthesize", count=count, seed=args.seed, rule=args.rule, strength=args.strength)
+    count, seed = at_least(args.count, 1, "--count"), at_least(args.seed, 0, "--seed")
+    return _compare(args, "synthesize", count=count, seed=seed, rule=args.rule, strength=args.strength)
 
 
 def edit(args):
@@ -68,25 +72,26 @@ def edit(args):
 
 def export(args):
     """Meshes, a turntable and a picture to take away."""
+    from my3dgen.evaluation.metrics import networks
     from my3dgen.tasks import export as write_files
 
     start = time.monotonic()
+    options = {
+        "resolution": at_least(args.resolution, 16, "--resolution"),
+        "frames": at_least(args.frames, 2, "--frames"),
+        "yaw": args.yaw,
+        "pitch": args.pitch,
+    }
+    writable(args.out)
     prior, adapter, me = models(args)
     ws = _anchor(prior, adapter, args.anchor)
-    result = {"input": None}
+    result = {"input": None, "networks": networks()}
     for who, model in (("pretrained", prior), ("personalized", me)):
-        if model is None:
-            continue
-        out = Path(args.out) / who
-        out.mkdir(parents=True, exist_ok=True)
-        options = {
-            "resolution": at_least(args.resolution, 16, "--resolution"),
-            "frames": at_least(args.frames, 2, "--frames"),
-            "yaw": args.yaw,
-            "pitch": args.pitch,
-        }
-        files = write_files(model, ws, formats=tuple(args.format), out=str(out), progress=progress, **options)
-        result[who] = {"files": {name: str(path) for name, path in files.items()}}
+        result[who] = None
+        if model is not None:
+            out = writable(Path(args.out) / who)
+            files = write_files(model, ws, formats=tuple(args.format), out=out, progress=progress, **options)
+            result[who] = {"files": {name: str(path) for name, path in files.items()}} | UNMEASURED
     return 0, {"seconds": round(time.monotonic() - start, 2)} | result
 
 
@@ -114,13 +119,14 @@ def _compare(args, task: str, photo=None, **options):
     from my3dgen.tasks import compare
 
     start = time.monotonic()
+    writable(args.out)
     prior, _, me = models(args)
     done = compare(task, prior, me, photo, progress=progress, **options)
     shown = None if done.input is None else write(args.out, "input", {"image": done.input})["image"]
     result = {"input": shown, "networks": done.pretrained.networks}
     for who in ("pretrained", "personalized"):
-        side = getattr(done, who)
+        side, result[who] = getattr(done, who), None
         if side is not None:
             files = write(args.out, who, side.images) | write_frames(args.out, who, side.frames)
-            result[who] = {"files": files} | side.figures | side.extra
+            result[who] = {"files": files} | UNMEASURED | side.figures | side.extra
     return 0, {"seconds": round(time.monotonic() - start, 2)} | result

@@ -11,13 +11,14 @@ from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d.config import CATS, FFHQ, HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.personal.timing import peak_rss_mb
+from my3dgen.priors.catalogue import device_of
 
 
 def bench(name: str | None, device: str | None, random_weights: bool, repeat: int) -> dict:
     """Median milliseconds of one picture, batch 1, as design.md section 5 lists them."""
     if random_weights:
         name = name or "heads"
-        generator = random_generator(name).to(device or "cpu").eval().requires_grad_(False)
+        generator = random_generator(name).to(device_of(device)).eval().requires_grad_(False)
     else:
         from my3dgen.priors import load_prior
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -27,7 +28,7 @@ def to_other_photos(prior, me, faces: Sequence[Face], anchors: Anchors) -> dict[
         rows[who] = embed(pictures)
     alone = torch.eye(len(faces), dtype=torch.bool) if len(faces) > 1 else torch.zeros(1, 1, dtype=torch.bool)
     # mirrored copies are the same photo
-    stems = [f.source.removesuffix("_mirror").rsplit("/", 1)[-1].rsplit(".", 1)[0] for f in faces]
+    stems = [Path(f.source).stem.removesuffix("_mirror") for f in faces]
     if len(set(stems)) > 1:
         alone |= torch.tensor([[a == b for b in stems] for a in stems])
     out = {}

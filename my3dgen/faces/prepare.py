@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -83,7 +84,7 @@ def _prepare_one(photo: read.PhotoSource, source: str, options: PrepareOptions, 
         return cats.crop(face, picture.pixels) if kind == "cat" else _find(face, picture.pixels, options)
     except My3DGenError as reason:
         return replace(face, refused=str(reason))
-    except (ArithmeticError, ValueError, IndexError, RuntimeError, np.linalg.LinAlgError):
+    except (ArithmeticError, ValueError, IndexError, RuntimeError, np.linalg.LinAlgError, cv2.error):
         return replace(face, refused="The face in this photo could not be measured; choose another photo.")
 
 

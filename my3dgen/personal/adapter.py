@@ -28,6 +28,7 @@ from my3dgen.priors.prior import Prior
 FORMAT, VERSION = "my3dgen-adapter", "1"
 MAX_BYTES = 64 * 1024**2  # rank 64 on FFHQ is 56 MB
 MAX_LAYERS = 64  # latent vectors per anchor; EG3D has 14
+MAX_ANCHOR_VALUES = 8_000_000  # of all anchors together; 1,000 of EG3D's have 7 million
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _PERSON = "person."  # prefix of the personal tensors' names in the file; they are LoraOptions' otherwise
 _ANCHORS = ("anchors.ws", "anchors.cameras")
@@ -160,6 +161,11 @@ def _checked(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Adapter
     if not 1 <= layers <= MAX_LAYERS or ws.ndim != 3 or ws.shape[1] not in (1, layers):
         raise My3DGenError(
             f"its anchors have shape {tuple(ws.shape)} for {layers} layers; the file is damaged."
+        )
+    if not len(ws) or ws.numel() * layers // ws.shape[1] > MAX_ANCHOR_VALUES:
+        raise My3DGenError(
+            f"its anchors have shape {tuple(ws.shape)} for {layers} layers; expected at least one, and at most "
+            f"{MAX_ANCHOR_VALUES} numbers in all."
         )
     sources = _table(metadata.get("sources", "[]"), list)
     anchors = Anchors(

@@ -39,5 +39,18 @@ class Anchors:
                 f"Got {len(self.sources)} sources for {len(self.ws)} anchors; give one each, or none."
             )
 
+    def require_fit(self, prior) -> Anchors:
+        """These anchors.
+
+        Raises:
+            My3DGenError: where there are none, or the prior's latents have other sizes.
+        """
+        if len(self) == 0 or tuple(self.ws.shape[1:]) != (prior.num_ws, prior.config.w_dim):
+            raise My3DGenError(
+                f"The anchors have shape {list(self.ws.shape)}, the prior {prior.name!r} needs "
+                f"[N, {prior.num_ws}, {prior.config.w_dim}] with at least one; project with this prior."
+            )
+        return self
+
     def __len__(self) -> int:
         return len(self.ws)

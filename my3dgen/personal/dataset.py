@@ -2,13 +2,15 @@
 
 `image_<i>.png` (512 px crop), `image_<i>_latent.npy` ((1, L, w_dim)) and `dataset.json`
 ({"labels": [[file, [25 numbers]], ...]}). `my3dgen.json` adds what our crops know besides (source, landmarks,
-warnings) and `image_<i>_valid.png` the pixels inside the photo; both may be missing.
+warnings), which prior the latents are of, and `image_<i>_valid.png` the pixels inside the photo; both may be missing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,21 @@ from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.objective import usable
 
 EXTRAS = "my3dgen.json"
+_OURS = re.compile(r"image_\d+(\.png|_valid\.png|_latent\.npy)")
 
 
 def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
-    """Write accepted faces; returns their file names in order."""
-    folder = Path(folder)
+    """Write accepted faces; returns their file names in order. What was prepared here before is replaced, latents too.
+
+    Raises:
+        My3DGenError: where no face can be used, or the folder holds pictures of such names that are not ours.
+    """
+    folder, faces = require_ours(folder), usable(faces)
     folder.mkdir(parents=True, exist_ok=True)
+    for old in _earlier(folder):
+        old.unlink()
     labels, extras = [], []
-    for i, face in enumerate(usable(faces)):
+    for i, face in enumerate(faces):
         name = f"image_{i}.png"
         Image.fromarray(face.image).save(folder / name)
         if not face.valid.all():
@@ -38,18 +47,40 @@ def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
         labels.append([name, [float(x) for x in face.camera]])
         extras.append(
             {
+                "image": name,
                 "source": Path(face.source).name,
                 "landmarks": face.landmarks.tolist(),
                 "warnings": list(face.warnings),
             }
         )
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
-    (folder / EXTRAS).write_text(json.dumps({"faces": extras}))
+    _write_json(folder / "dataset.json", {"labels": labels})
+    _write_json(folder / EXTRAS, {"faces": extras})
     return [name for name, _ in labels]
 
 
-def write_anchors(folder: str | Path, anchors: Anchors) -> None:
-    """Write the latents beside the images, and the refined cameras into `dataset.json`."""
+def require_ours(folder: str | Path) -> Path:
+    """The folder, where crops may be written into it.
+
+    Raises:
+        My3DGenError: where that would overwrite pictures that `write_faces` did not write.
+    """
+    folder = Path(folder)
+    if folder.is_dir() and not (folder / EXTRAS).is_file() and (strangers := _earlier(folder)):
+        raise My3DGenError(
+            f"{folder} already holds {strangers[0].name}, which is not from here; name another folder for the crops"
+        )
+    return folder
+
+
+def _earlier(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
+
+
+def write_anchors(folder: str | Path, anchors: Anchors, prior_sha256: str | None = None) -> None:
+    """Write the latents beside the images, and the refined cameras into `dataset.json`.
+
+    prior_sha256: of the prior that the latents are of, for `read_anchors`.
+    """
     folder = Path(folder)
     labels = _labels(folder)
     if len(labels) != len(anchors.ws):
@@ -57,9 +88,14 @@ def write_anchors(folder: str | Path, anchors: Anchors) -> None:
             f"{folder} holds {len(labels)} images but there are {len(anchors.ws)} latents; prepare it anew"
         )
     for (name, _), w in zip(labels, anchors.ws, strict=True):
-        np.save(folder / f"{Path(name).stem}_latent.npy", w[None].float().cpu().numpy())
+        path = folder / f"{Path(name).stem}_latent.npy"
+        partly = path.with_suffix(".part")
+        with partly.open("wb") as file:
+            np.save(file, w[None].float().cpu().numpy())
+        os.replace(partly, path)
     labels = [[name, c.tolist()] for (name, _), c in zip(labels, anchors.cameras, strict=True)]
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    _write_json(folder / "dataset.json", {"labels": labels})
+    _write_json(folder / EXTRAS, _extras(folder) | {"latents_of": prior_sha256})
 
 
 def read_faces(folder: str | Path) -> list[Face]:
@@ -70,10 +106,10 @@ def read_faces(folder: str | Path) -> list[Face]:
     """
     folder = Path(folder)
     labels = _labels(folder)
-    extras = _read_json(folder / EXTRAS).get("faces", []) if (folder / EXTRAS).is_file() else []
+    extras = _extras_of_images(folder, [name for name, _ in labels])
     faces = []
-    for i, (name, camera) in enumerate(labels):
-        extra = extras[i] if i < len(extras) else {}
+    for name, camera in labels:
+        extra = extras.get(name, {})
         image = np.asarray(_open(folder / name).convert("RGB").resize((512, 512), Image.LANCZOS))
         mask = folder / f"{Path(name).stem}_valid.png"
         valid = (
@@ -99,11 +135,16 @@ def read_faces(folder: str | Path) -> list[Face]:
     return faces
 
 
-def read_anchors(folder: str | Path, num_ws: int, w_dim: int) -> Anchors | None:
+def read_anchors(
+    folder: str | Path, num_ws: int, w_dim: int, prior_sha256: str | None = None
+) -> Anchors | None:
     """The latents of a folder, or None where one is missing.
 
+    prior_sha256: of the prior they are for. The earlier release's folders do not say which one that is.
+
     Raises:
-        My3DGenError: where a latent has another shape than the prior's [L, w_dim].
+        My3DGenError: where a latent is unreadable or has another shape than the prior's [L, w_dim], or they are said to be
+            another prior's.
     """
     folder = Path(folder)
     labels = _labels(folder)
@@ -112,13 +153,23 @@ def read_anchors(folder: str | Path, num_ws: int, w_dim: int) -> Anchors | None:
         path = folder / f"{Path(name).stem}_latent.npy"
         if not path.is_file():
             return None
-        w = np.load(path, allow_pickle=False)
+        try:
+            w = np.load(path, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise My3DGenError(f"{path} is not an array of numbers; delete it to project anew") from error
         w = w[0] if w.ndim == 3 else w
-        if w.shape != (num_ws, w_dim):
+        if w.shape != (num_ws, w_dim) or not np.isfinite(w).all():
             raise My3DGenError(
-                f"{path} has shape {list(w.shape)}, this prior needs [{num_ws}, {w_dim}]; delete it to project anew"
+                f"{path} has shape {list(w.shape)}, this prior needs [{num_ws}, {w_dim}] of finite numbers; delete it to "
+                "project anew"
             )
-        ws.append(torch.from_numpy(w.astype(np.float32)))
+        ws.append(torch.from_numpy(w))
+    of = _extras(folder).get("latents_of")
+    if None not in (of, prior_sha256) and of != prior_sha256:
+        raise My3DGenError(
+            f"the latents in {folder} are another prior's; run `python -m my3dgen project` with this one to replace them, "
+            "or prepare the photos into another folder"
+        )
     cameras = torch.tensor([c for _, c in labels], dtype=torch.float32)
     return Anchors(torch.stack(ws), cameras, tuple(name for name, _ in labels))
 
@@ -131,13 +182,39 @@ def _labels(folder: Path) -> list:
         )
     labels = _read_json(path).get("labels")
     labels = list(labels.items()) if isinstance(labels, dict) else labels
-    good = isinstance(labels, list) and labels and all(len(row) == 2 and len(row[1]) == 25 for row in labels)
-    if not good:
+    if not (isinstance(labels, list) and labels and all(map(_is_label, labels))):
         raise My3DGenError(f'{path} must list [file, [25 numbers]] under "labels"; prepare the folder anew')
     for name, _ in labels:
         if Path(name).name != name:
             raise My3DGenError(f"{path} names {name!r}; images must lie in the folder itself")
     return labels
+
+
+def _is_label(row) -> bool:
+    """Whether a row of `dataset.json` is [file, [25 finite numbers]]."""
+    if not isinstance(row, (list, tuple)) or len(row) != 2 or not isinstance(row[0], str):
+        return False
+    numbers = row[1] if isinstance(row[1], list) else []
+    return len(numbers) == 25 and all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers)
+
+
+def _extras(folder: Path) -> dict:
+    """What `my3dgen.json` holds; empty where there is none."""
+    return _read_json(folder / EXTRAS) if (folder / EXTRAS).is_file() else {}
+
+
+def _extras_of_images(folder: Path, names: Sequence[str]) -> dict[str, Mapping]:
+    """What our crops know besides, by image. Files of the version before do not name it: there the order counts."""
+    rows = _extras(folder).get("faces", [])
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return {row.get("image", names[i] if i < len(names) else ""): row for i, row in enumerate(rows)}
+
+
+def _write_json(path: Path, value: dict) -> None:
+    """Whole or not at all."""
+    partly = path.with_suffix(".part")
+    partly.write_text(json.dumps(value))
+    os.replace(partly, path)
 
 
 def _read_json(path: Path) -> dict:

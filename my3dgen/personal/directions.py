@@ -9,6 +9,7 @@ ever occur. Attributes that should stay are projected out of n (their section 3.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -80,6 +81,7 @@ class Whitening:
     to_w: Tensor  # [w_dim, k]
 
 
+log = logging.getLogger(__name__)
 _known: dict[str, dict[str, Direction]] = {}  # by the prior's hash
 _finding = threading.Lock()  # requests that arrive together wait for one search
 
@@ -120,8 +122,11 @@ def directions(
     with _finding:
         found = _known.get(base.sha256) or _stored(base)
         if found is None:
-            found = find(base, None, progress)
-            save(cache_folder() / "directions" / f"{base.sha256[:32]}.safetensors", base, found)
+            found = _known[base.sha256] = find(base, None, progress)
+            try:
+                save(cache_folder() / "directions" / f"{base.sha256[:32]}.safetensors", base, found)
+            except My3DGenError as error:  # they serve this process all the same
+                log.warning("The editing directions are not kept: %s (MY3DGEN_CACHE names it.)", error)
         _known[base.sha256] = found
     return {name: found[name] for name in names}
 

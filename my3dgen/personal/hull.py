@@ -214,12 +214,7 @@ class _Search(Descent):
         self.last = torch.zeros_like(self.compared.photo)
 
     def _hull(self, anchors: Anchors) -> Hull:
-        if tuple(anchors.ws.shape[1:]) != (self.prior.num_ws, self.prior.config.w_dim):
-            raise My3DGenError(
-                f"The anchors have shape {list(anchors.ws.shape)}, the prior {self.prior.name!r} needs "
-                f"[N, {self.prior.num_ws}, {self.prior.config.w_dim}]; project with this prior."
-            )
-        return Hull(anchors, self.o.beta, self.o.sharpness, self.prior.device)
+        return Hull(anchors.require_fit(self.prior), self.o.beta, self.o.sharpness, self.prior.device)
 
     def variables(self) -> dict[str, Tensor]:
         found = {"shared": self.shared, "orbit": self.orbit, "aim": self.aim}

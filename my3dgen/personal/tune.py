@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from my3dgen.cameras import camera
+from my3dgen.cameras import look_at_sampler
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.models.eg3d import lora
@@ -158,11 +158,7 @@ def _matched(prior: Prior, faces: Sequence[Face], anchors: Anchors, o: TuneOptio
         raise My3DGenError(
             f"got {len(faces)} accepted photos and {len(anchors.ws)} anchors; project these photos first"
         )
-    if tuple(anchors.ws.shape[1:]) != (prior.num_ws, prior.config.w_dim):
-        raise My3DGenError(
-            f"the anchors have shape {list(anchors.ws.shape)}, the prior {prior.name!r} needs "
-            f"[N, {prior.num_ws}, {prior.config.w_dim}]; project with this prior"
-        )
+    anchors.require_fit(prior)
     # the cameras as projection refined them
     return replace(targets(prior, faces, o.background), cameras=anchors.cameras.to(prior.device))
 
@@ -268,7 +264,7 @@ def _asymmetry(generator: Generator, ws: Tensor, phase: float) -> Tensor:
     planes = generator.planes(ws)
     embeddings = []
     for side in (1, -1):
-        c = camera(side * yaw, pitch, pivot=(0, 0, 0)).to(ws.device)[None].expand(len(ws), -1)
+        c = look_at_sampler(side * yaw, pitch, pivot=(0, 0, 0)).to(ws.device)[None].expand(len(ws), -1)
         image = generator.synthesis(ws, c, planes=planes)["image"]
         embeddings.append(identity.embed(image if side == 1 else image.flip(-1)))
     return 1 - (embeddings[0] * embeddings[1]).sum(1)

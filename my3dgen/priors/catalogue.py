@@ -51,7 +51,7 @@ def load_prior(
     Raises `My3DGenError` for unknown names, missing and unreadable files, saying what to do. Nothing in a
     file is ever executed.
     """
-    target = _device(device)
+    target = device_of(device)
     if name_or_path is None:
         name_or_path = os.environ.get("MY3DGEN_PRIOR") or _default(target, progress)
     name = os.fspath(name_or_path)
@@ -188,7 +188,12 @@ def _announce(name: str) -> None:
     log.warning("%s", terms(name))
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def device_of(device: str | torch.device | None) -> torch.device:
+    """The device of a name; None: a GPU where there is one.
+
+    Raises:
+        My3DGenError: where there is no such device.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -199,6 +204,11 @@ def _device(device: str | torch.device | None) -> torch.device:
         ) from error
     if target.type == "cuda" and not torch.cuda.is_available():
         raise My3DGenError("A CUDA device was asked for, but PyTorch sees none; use device='cpu'.")
+    if target.type not in ("cpu", "cuda") or (target.index or 0) >= max(torch.cuda.device_count(), 1):
+        raise My3DGenError(
+            f"The device {str(device)[:80]!r} is none that is used here; expected 'cpu', 'cuda' or 'cuda:N' of "
+            f"{torch.cuda.device_count()} GPUs."
+        )
     return target
 
 

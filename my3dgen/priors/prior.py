@@ -111,6 +111,7 @@ class Prior:
         base._require_match(adapter)
         tensors = {name: tensor.to(base.device, torch.float32) for name, tensor in adapter.tensors.items()}
         generator = lora.view(base.generator, tensors, adapter.options)
+        adapter.anchors.require_fit(base)
         return Prior(base.name, base.sha256, generator, adapter, base, base._statistics)
 
     def rows(self, adapters: Sequence[Adapter | None]) -> Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def compare(task: str, prior, me, photo=None, progress=None, full=None, **option
         raise My3DGenError(f"no task {task!r}; the tasks are {', '.join(TASKS)}")
     if photo is None and task in NEEDS_PHOTO:
         raise My3DGenError(f"{task} needs a photo; got none")
-    if task in ("invert", "inpaint") or (task == "edit" and not isinstance(photo, int)):
+    if task in ("invert", "inpaint") or (task == "edit" and not isinstance(photo, Integral)):
         source, photo = photo, one_face(photo, prior.kind)  # found once for both
         if options.get("mask") is not None:  # only the photo itself says which size a mask has
             options["mask"] = painted_mask(options["mask"], photo, photo_size(source))

@@ -207,13 +207,7 @@ def anchors_of(prior, anchors: Anchors | None) -> Anchors:
         raise My3DGenError(
             "the pretrained prior has no anchors; pass anchors= (those of the person's adapter)"
         )
-    known = prior.adapter.anchors if anchors is None else anchors
-    if tuple(known.ws.shape[1:]) != (prior.num_ws, prior.config.w_dim):
-        raise My3DGenError(
-            f"the anchors have shape {list(known.ws.shape)}, the prior {prior.name!r} needs "
-            f"[N, {prior.num_ws}, {prior.config.w_dim}]; project with this prior"
-        )
-    return known
+    return (prior.adapter.anchors if anchors is None else anchors).require_fit(prior)
 
 
 def render_pictures(prior, latents: Sequence[Tensor], camera: Tensor) -> list[np.ndarray]:

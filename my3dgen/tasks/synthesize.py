@@ -65,6 +65,8 @@ def synthesize(
     start = time.monotonic()
     if not 1 <= int(count) <= MOST:
         raise My3DGenError(f"count is {count}; it must be a number from 1 to {MOST}")
+    if seed < 0:
+        raise My3DGenError(f"seed is {seed}; it must be 0 or more")
     known = anchors_of(prior, anchors)
     rng = np.random.default_rng(seed)
     alpha = weights(len(known), int(count), rng, rule, strength)
