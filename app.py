@@ -2,7 +2,12 @@
 
 import os
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is measured
+from my3dgen.studio.folders import own_folder
+
+# Before gradio is imported: nothing is measured, and visitors' files lie where no other account can look.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+if not os.environ.get("GRADIO_TEMP_DIR"):
+    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
 
 from my3dgen.studio.app import main  # noqa: E402
 

@@ -13,7 +13,7 @@ from my3dgen.progress import Progress
 from my3dgen.studio import api_tasks, inputs, looking, photo_set, priors, service
 from my3dgen.studio.api_tasks import progress_report
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import EXPORT, FIT, LIGHT, RENDER, session_of
+from my3dgen.studio.page import EXPORT, FIT, RENDER, session_of
 from my3dgen.studio.service import MOST_RANK, MOST_STEPS
 
 
@@ -62,7 +62,7 @@ def build() -> None:
     export_takes = [kind, anchor, resolution, frames, adapter]
     endpoint(export, export_takes, [exported, report], "export", **EXPORT)
     api_tasks.build(endpoint, task, adapter)
-    endpoint(delete_my_data, [], [report], "delete_my_data", **LIGHT)
+    endpoint(delete_my_data, [], [report], "delete_my_data", queue=False)
 
 
 def prepare(photos: list[str], consent: bool, prior: str = "", request: gr.Request = None) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from my3dgen.studio import (
     api,
@@ -26,8 +27,10 @@ from my3dgen.studio import (
     tab_selfies,
     tab_upscale,
 )
+from my3dgen.studio.gate import Gate
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import LIGHT, PRIVATE, Page
+from my3dgen.studio.page import PRIVATE, Page
+from my3dgen.studio.session import Registry
 from my3dgen.studio.theme import CSS, theme
 
 CACHE_SECONDS = (300, 2 * 3600)  # how often Gradio's own cache is cleaned, and of files how old
@@ -73,9 +76,11 @@ def build() -> gr.Blocks:
             delete = gr.Button(
                 "Delete my data", variant="stop", size="sm", elem_id="delete", scale=0, min_width=160
             )
-        deleted = delete.click(_delete, None, gone, show_progress="hidden", **LIGHT, **PRIVATE)
+        # never queued: deleting must work also where others wait
+        deleted = delete.click(_delete, None, gone, show_progress="hidden", queue=False, **PRIVATE)
         page.connect(demo.load, deleted)
         demo.load(None, js=KEEP_IN_SIGHT)
+        demo.unload(_left)
         api.build()
     demo.queue(default_concurrency_limit=4, max_size=64)
     return demo
@@ -97,6 +102,7 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "footer_links": ["api", "settings"],
+        "app_kwargs": {"middleware": [Middleware(Gate)]},
         "max_file_size": UPLOAD_LIMIT,
         "favicon_path": str(Path(__file__).parent / "static" / "favicon.png"),
     }
@@ -108,7 +114,20 @@ def main() -> None:
     service.REGISTRY.tidy()
     atexit.register(service.REGISTRY.clear)
     signal.signal(signal.SIGTERM, _stop)
-    build().launch(**launch_options())
+    demo = build()
+    service.REGISTRY.on_sweep = lambda: forget_pages(demo, service.REGISTRY)
+    demo.launch(**launch_options())
+
+
+def forget_pages(demo: gr.Blocks, registry: Registry) -> None:
+    """Let go of what Gradio remembers of pages whose session is gone: the last value of every component, faces too."""
+    holder = getattr(demo, "state_holder", None)
+    if holder is None:  # not served yet
+        return
+    with holder.lock:
+        for secret in [each for each in holder.session_data if not registry.knows(each)]:
+            holder.session_data.pop(secret, None)
+            holder.time_last_used.pop(secret, None)
 
 
 def _stop(*_: Any) -> None:
@@ -120,5 +139,10 @@ def _stop(*_: Any) -> None:
 @guarded
 def _delete(request: gr.Request) -> str:
     there = service.REGISTRY.delete(request.session_hash)
-    text = "Everything of yours is deleted." if there else "There was nothing to delete."
+    text = "Everything of this page is deleted." if there else "This page had nothing to delete."
+    text += " What a page held that you closed or reloaded is deleted some minutes after that."
     return f'<p role="status">{text}</p>'
+
+
+def _left(request: gr.Request) -> None:
+    service.REGISTRY.left(request.session_hash)

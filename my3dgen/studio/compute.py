@@ -165,7 +165,8 @@ def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: P
         tuning = replace(tuning, steps=options.steps)
     adapter = my3dgen.personalize(base, faces, anchors, rank=options.rank, progress=watch, options=tuning)
     seconds["personalize"] = clock() - began
-    identity = likeness(base, personalized(options.prior, adapter), faces, anchors)
+    # not `personalized`, which keeps what it makes: somebody who deletes their data meanwhile would be kept, too
+    identity = likeness(base, base.personalized(adapter), faces, anchors)
     return Fit(anchors, adapter, seconds, identity, watch.stopped)
 
 

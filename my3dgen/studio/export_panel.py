@@ -11,7 +11,7 @@ from my3dgen.progress import Progress
 from my3dgen.studio import figures, looking, panels, service
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.mesh_viewer import mesh_file, mesh_viewer
-from my3dgen.studio.page import EXPORT, LIGHT, PRIVATE, Page, queuer, session_of, stopper
+from my3dgen.studio.page import EXPORT, LIGHT, QUIET, Page, queuer, session_of, stopper
 
 MESH, FILM, PICTURE = "mesh", "film", "picture"
 KINDS = {MESH: ["glb", "ply"], FILM: ["mp4"], PICTURE: ["png"]}
@@ -69,7 +69,7 @@ def build(page: Page, anchor: gr.Slider) -> None:
             )
             made = gr.State([])  # what has been made: an empty player or frame is not shown
 
-    options = {"show_progress": "hidden", **PRIVATE}
+    options = QUIET
     viewers = {MESH: shape, FILM: film, PICTURE: picture}
     what.change(
         lambda chosen, made: [
@@ -87,7 +87,7 @@ def build(page: Page, anchor: gr.Slider) -> None:
     running = queued.then(_export, takes, [panel, *viewers.values(), files, made], **EXPORT, **options)
     page.changed_by(running)
     running.failure(_idle, None, panel, queue=False, **options)
-    stop.click(stopper("export"), None, stop, **LIGHT, **options)
+    stop.click(stopper("export"), None, stop, queue=False, **options)
     page.follow(start, lambda session: gr.update(interactive=session.model() is not None))
     page.follow(stop, lambda session: gr.update(interactive="export" in session.running))
     for component, value in [(panel, _idle()), (shape, None), (made, [])]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.component_meta import ComponentMeta
+from gradio_client.utils import is_http_url_like
 
 
 def _paths(self: Any, payload: Any) -> str | list[str] | None:
@@ -14,6 +15,15 @@ def _paths(self: Any, payload: Any) -> str | list[str] | None:
         return None
     files = getattr(payload, "root", payload)
     return [file.path for file in files] if isinstance(files, list) else files.path
+
+
+async def _stored(self: Any, path: str | None) -> str | None:
+    """Where a file that was sent lies. Gradio would also fetch an address that is given in its place."""
+    if is_http_url_like(path):
+        raise gr.Error(
+            "This server fetches nothing: send the file itself, not its address.", print_exception=False
+        )
+    return await gr.components.Component.async_move_resource_to_block_cache(self, path)
 
 
 def _as_sent(self: Any, payload: Any) -> Any:
@@ -26,6 +36,7 @@ def _variant(parent: type, preprocess: Any) -> type:
     Not a plain subclass: Gradio's metaclass would write a .pyi file beside this one.
     """
     body = {"preprocess": preprocess, "__module__": __name__, "EVENTS": parent.EVENTS}
+    body["async_move_resource_to_block_cache"] = _stored
     return ABCMeta.__new__(ComponentMeta, parent.__name__, (parent,), body)
 
 

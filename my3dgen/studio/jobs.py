@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ def running(session: Session, kind: str) -> Iterator[str]:
     path = session.new_path("stop")
     with session.lock:
         session.running[kind] = path
+        session.queued.pop(kind, None)
         early = kind in session.stop_early
         session.stop_early.discard(kind)
     if early:
@@ -36,6 +38,7 @@ def running(session: Session, kind: str) -> Iterator[str]:
 def wait(session: Session, kind: str) -> None:
     """Say that a job was asked for and will begin: only from now on `stop` can stop it early."""
     session.stop_early.discard(kind)
+    session.queued[kind] = time.monotonic()
 
 
 def stop(session: Session, job: str) -> None:

@@ -76,6 +76,8 @@ def views(
         [([grid.yaws[column] for column in columns], [grid.pitches[row]]) for row, columns in batches],
     )
     for (row, columns), rendered in zip(batches, pictures, strict=True):
+        if session.deleted:
+            return
         session.touch()
         value = dict(value)
         for name, pixels in rendered.items():
@@ -128,4 +130,6 @@ def export(
     with running(session, "export") as stop_file:
         arguments = (model.prior, model.adapter, one_of("model", side, tuple(SIDES)), kinds, folder, options)
         made = yield from reports(session, compute.export(*arguments, stop_file))
+    for kind, path in made.items():
+        session.keep_newest(f"{side} {kind}", [path])
     yield made

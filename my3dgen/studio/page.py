@@ -20,6 +20,7 @@ EXPORT = {"concurrency_id": "export", "concurrency_limit": 1}
 RENDER = {"concurrency_id": "render", "concurrency_limit": 3}
 LIGHT = {"concurrency_id": "light", "concurrency_limit": 16}
 PRIVATE = {"api_visibility": "private"}
+QUIET = {"show_progress": "hidden", **PRIVATE}
 
 
 def session_of(request: gr.Request) -> Session:
@@ -51,6 +52,13 @@ def stopper(job: str) -> Callable:
         return gr.update(interactive=False)
 
     return stop
+
+
+def numbered(session: Session) -> Any:
+    """What a slider that chooses one of the model's photos follows."""
+    model = session.model()
+    count = len(model.adapter.anchors.ws) if model else 1
+    return gr.update(maximum=max(count, 2), interactive=count > 1)
 
 
 @dataclass
@@ -104,7 +112,7 @@ class Page:
             session = session_of(request)
             return [update(session) for _, update in self.watchers]
 
-        options = {"queue": False, "show_progress": "hidden", **PRIVATE}
+        options = {"queue": False, **QUIET}
         for event in [*self.changes, deleted]:
             event.success(refresh, None, components, **options)
             event.failure(refresh, None, components, **options)

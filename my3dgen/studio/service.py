@@ -16,13 +16,12 @@ from my3dgen.studio.jobs import GONE, digest, reports, running, whole
 from my3dgen.studio.session import Model, Registry, Session
 
 REGISTRY = Registry()
-REGISTRY.on_delete = lambda session: compute.forget(
-    [model.adapter for model in (*session.models.values(), *session.lent.values())]
-)
+REGISTRY.on_delete = compute.forget
 
 MOST_PHOTOS = 50
 MOST_RANK = 16
 MOST_STEPS = 5000
+TOO_MANY = "{} photos are too many; at most {} help, so choose the best ones."
 NO_CONSENT = "Tick the consent box first: photos are read only if the person in them agrees."
 NO_PHOTOS = "There are no usable photos yet: add some in Selfies, or pick an example person."
 NO_MODEL = "There is no personalized model yet: make one in Personalize, or load an adapter file."
@@ -50,18 +49,22 @@ def add_photos(
         raise My3DGenError("No photo was sent; choose 5 to 50 pictures of one person.")
     there = 0 if replace_all or session.example else len(session.photos)
     if there + len(photos) > MOST_PHOTOS:
-        raise My3DGenError(
-            f"{there + len(photos)} photos are too many; at most {MOST_PHOTOS} help, so choose the best ones."
-        )
+        raise My3DGenError(TOO_MANY.format(there + len(photos), MOST_PHOTOS))
     kind, _ = photo_set.kind(session)
     new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind)
+    if not session.agreed:
+        raise My3DGenError("The consent was taken back while the photos were read, so none of them is kept.")
     usable = [photo for photo in new if photo.face.refused is None]
     if replace_all and not usable:
         raise My3DGenError(photo_set.refusals(new))
     with session.lock:
         keep = [] if replace_all or session.example else session.photos
         known = {photo.digest for photo in keep if photo.digest}
-        together = keep + [photo for photo in new if not photo.digest or photo.digest not in known]
+        refused = {photo.original for photo in keep if not photo.digest}
+        fresh = [each for each in new if each.digest not in known and each.original not in refused]
+        together = keep + fresh
+        if len(together) > MOST_PHOTOS:  # others were read meanwhile
+            raise My3DGenError(TOO_MANY.format(len(together), MOST_PHOTOS))
         session.photos, session.example = photo_set.compared(together) if keep else together, None
     return len(usable)
 
@@ -211,6 +214,8 @@ def choose(session: Session, model_id: Any) -> None:
 def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
     import my3dgen
 
+    if not path:
+        raise My3DGenError("No adapter file was sent; choose the .safetensors that personalizing gave you.")
     REGISTRY.owns_uploads(session, [path])
     adapter = my3dgen.load_adapter(path)
     return adapter, priors.of_adapter(adapter.prior_name)
@@ -240,7 +245,5 @@ def _keep(
         "anchors": len(adapter.anchors.ws),
     } | (figures or {})
     model = Model(secrets.token_hex(8), label, key, adapter, prior, path, faces, report, example)
-    with session.lock:
-        session.models[model.id] = model
-        session.current = model.id
+    compute.forget([old.adapter for old in session.keep_model(model)])
     return model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import shutil
@@ -27,13 +28,22 @@ from PIL import Image
 from my3dgen.errors import My3DGenError
 
 IDLE_SECONDS = 3600.0  # a session nobody touched for this long is deleted
+LEFT_SECONDS = (
+    300.0  # and one whose page was closed or reloaded after this long: no page can reach it any more
+)
+QUEUE_SECONDS = 3 * 3600.0  # so long a session is kept for a job that waits for its turn
 SESSION_LIMIT = 64  # at most so many at once; beyond it empty ones go first, then the longest idle
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
 VIEW_SETS = 8  # rendered view grids a session keeps
 RESULTS = 12  # results of tasks a session keeps
 FACES = 6  # prepared task photos a session keeps
+MODELS = 24  # models a session keeps
 LENT = 8  # adapters that came with calls and a session keeps; as many as `compute` keeps ready
+ERASED_SECONDS = (
+    600.0  # so long what was deleted is deleted again, as work that was under way may have written anew
+)
+log = logging.getLogger("my3dgen.studio")
 GONE = "Your data was deleted while this was running, so there is no result."
 
 
@@ -86,7 +96,7 @@ class Session:
     lent: OrderedDict[str, Model] = field(default_factory=OrderedDict)  # models that came with calls, by path
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     full: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # fully tuned priors by model
-    archives: dict[str, str] = field(default_factory=dict)  # the newest ZIP of each task
+    newest: dict[str, set[str]] = field(default_factory=dict)  # folders of the newest files of each purpose
     uploads: set[str] = field(default_factory=set)  # files the visitor sent
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
@@ -96,7 +106,9 @@ class Session:
     showing: dict[str, str] = field(default_factory=dict)  # task -> whose results its tab shows
     looking: object = None  # the newest request for views; older ones give up
     running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
+    queued: dict[str, float] = field(default_factory=dict)  # jobs that wait for their turn, and since when
     stop_early: set[str] = field(default_factory=set)  # jobs that were stopped while they waited to begin
+    agreed: bool = True  # false once the consent box was cleared: what is being read then is not kept
     waiting: int = 0  # photos that were dropped before the consent box was ticked
     shown: tuple[Any, ...] | None = None  # photo cards the page shows already (they are large)
     numbered: str | None = None  # the model whose numbered photos the page shows already
@@ -107,7 +119,12 @@ class Session:
     @property
     def filled(self) -> bool:
         """Whether anything would be lost with it."""
-        return bool(self.photos or self.models or self.running)
+        return bool(self.photos or self.models or self.running or self.waits())
+
+    def waits(self) -> bool:
+        """Whether a job of this session waits for its turn: that is use, too."""
+        oldest = time.monotonic() - QUEUE_SECONDS
+        return any(since > oldest for since in tuple(self.queued.values()))
 
     def accepted(self) -> list[Photo]:
         """The photos that are good enough to work with."""
@@ -128,9 +145,30 @@ class Session:
         """
         if self.deleted:
             raise My3DGenError(GONE)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = self.folder / secrets.token_hex(16)
-        folder.mkdir(parents=True)
+        folder.mkdir()
         return str(folder / name)
+
+    def keep_newest(self, purpose: str, paths: Iterable[str]) -> None:
+        """These files of `new_path` take the place of those before them: a slider would fill the disk."""
+        folders = {str(Path(path).parent) for path in paths}
+        with self.lock:
+            last, self.newest[purpose] = self.newest.get(purpose, set()), folders
+        for folder in last - folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep_model(self, model: Model) -> list[Model]:
+        """Add a model and choose it. Returns the oldest ones that had to go for it."""
+        gone = []
+        with self.lock:
+            self.models[model.id] = model
+            self.current = model.id
+            while len(self.models) > MODELS:
+                gone.append(self.models.popitem(last=False)[1])
+        for old in gone:
+            shutil.rmtree(Path(old.path).parent, ignore_errors=True)
+        return gone
 
     def save_image(self, image: np.ndarray, name: str) -> str:
         """image: uint8 [H, W, 3] -> path of a PNG."""
@@ -173,7 +211,11 @@ class Registry:
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS, limit: int = SESSION_LIMIT):
         self.idle_seconds, self.limit = idle_seconds, limit
-        self.on_delete: Callable[[Session], None] = lambda session: None
+        self.on_delete: Callable[[list[Any]], None] = lambda adapters: (
+            None
+        )  # gets the adapters of who is gone
+        self.on_sweep: Callable[[], None] = lambda: None  # after sessions went, and now and then
+        self._erased: list[tuple[float, Path, list[Any]]] = []  # when, the folder, the adapters
         self._pepper = secrets.token_bytes(32)
         self._sessions: dict[str, Session] = {}
         self._uploads: Counter[str] = Counter()  # the same photo may belong to two visitors
@@ -192,14 +234,27 @@ class Registry:
         session.touch()
         return session
 
+    def knows(self, secret: str) -> bool:
+        """Whether there is a session of this secret."""
+        return self._key(secret) in self._sessions
+
+    def left(self, secret: str | None) -> None:
+        """The page of a session was closed or reloaded: what nobody can reach any more goes soon."""
+        session = self._sessions.get(self._key(secret)) if secret else None
+        if session is not None:
+            session.used = min(session.used, time.monotonic() - self.idle_seconds + LEFT_SECONDS)
+            session.queued.clear()
+
     def delete(self, secret: str | None) -> bool:
         """Delete everything of this session. Returns whether there was anything."""
         with self._lock:
             session = self._sessions.pop(self._key(secret), None) if secret else None
         if session is None:
             return False
+        there = session.filled or bool(session.uploads or session.lent or session.results or session.newest)
         self._erase(session)
-        return True
+        self.on_sweep()
+        return there
 
     def owns_uploads(self, session: Session, paths: Iterable[str]) -> None:
         """Note files a visitor sent, so that they go when the session goes."""
@@ -213,11 +268,13 @@ class Registry:
         """Delete sessions idle for too long; keep the files of the others from ageing out of the cache."""
         oldest = time.monotonic() - self.idle_seconds
         with self._lock:
-            expired = [key for key, session in self._sessions.items() if session.used < oldest]
+            expired = [key for key, each in self._sessions.items() if each.used < oldest and not each.waits()]
             gone = [self._sessions.pop(key) for key in expired]
             alive = list(self._sessions.values())
         for session in gone:
             self._erase(session)
+        self._erase_again()
+        self.on_sweep()
         for session in alive:
             with suppress(OSError):  # a file went while we looked; the next sweep comes soon
                 own = session.folder.rglob("*") if session.folder.exists() else ()
@@ -250,7 +307,9 @@ class Registry:
 
     def _erase(self, session: Session) -> None:
         session.deleted = True  # a running fit sees this and stops
-        self.on_delete(session)
+        adapters = [model.adapter for model in (*session.models.values(), *session.lent.values())]
+        self.on_delete(adapters)
+        self._erased.append((time.monotonic(), session.folder, adapters))
         with self._lock:
             self._uploads.subtract(session.uploads)
             unused = [path for path in session.uploads if self._uploads[path] <= 0]
@@ -263,9 +322,25 @@ class Registry:
             session.photos, session.example, session.current = [], None, None
             session.photo = session.editing = None
             session.prior = session.edit_hidden = ""
-            stores = (session.anchors, session.models, session.full, session.views, session.uploads)
+            session.looking = None
+            stores = (
+                session.anchors,
+                session.models,
+                session.full,
+                session.views,
+                session.uploads,
+                session.newest,
+            )
             for store in (*stores, session.lent, session.prepared, session.results, session.showing):
                 store.clear()
+
+    def _erase_again(self) -> None:
+        """What was deleted in the last minutes: a job that had not yet noticed may have put something back."""
+        now = time.monotonic()
+        self._erased = [each for each in self._erased if now - each[0] < ERASED_SECONDS]
+        for _, folder, adapters in self._erased:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.on_delete(adapters)
 
     def _start_sweeper(self) -> None:
         if self._sweeper is None:
@@ -275,7 +350,10 @@ class Registry:
     def _sweep_forever(self) -> None:
         while True:
             time.sleep(min(SWEEP_SECONDS, self.idle_seconds))
-            self.sweep()
+            try:
+                self.sweep()
+            except Exception as error:  # expiry must not end with one failure
+                log.error("sweeping failed: %s", type(error).__name__)
 
 
 def _is_upload(path: str) -> bool:

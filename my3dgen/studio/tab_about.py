@@ -20,8 +20,8 @@ The method: Qi, Wu, Wang, Wang, Sengupta, *My3DGen: A Scalable Personalized 3D G
 ## Your photos
 - They are read only after you tick the consent box, on this server, and are sent nowhere else. The page loads
   nothing from other sites, and nothing is measured.
-- Photos, crops and models belong to this browser tab alone. They are deleted an hour after you last used it,
-  or at once with **Delete my data** at the bottom of the page. A model you download is yours.
+- Photos, crops and models belong to this browser tab alone. They are deleted some minutes after you close
+  or reload it, an hour after you last used it, or at once with **Delete my data** at the bottom of the page. A model you download is yours.
 - The place and time that phones write into photos are dropped when a photo is read.
 - Only use photos of people who agreed. A model like this can make pictures that person was never in.
 

@@ -19,7 +19,7 @@ from my3dgen.studio.page import Page
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.tab_upscale import AUTOMATIC, size_for
-from my3dgen.studio.task_panel import Shown, Task, TaskPanel
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, no_file
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
 FULL_HELP = (
@@ -44,7 +44,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     empty = Shown(
         figures=figures.scores(None, None, LIKENESS),
-        more=(figures.comparison_table([], _columns([])), _no_sheet()),
+        more=(figures.comparison_table([], _columns([])), no_file()),
     )
 
     def more() -> Sequence[Any]:
@@ -184,7 +184,3 @@ def _pictures(task: str, result: Any) -> list[np.ndarray]:
         return [result.images["image"]]
     places = np.linspace(0, len(result.frames) - 1, min(STRIP, len(result.frames)))
     return [result.frames[round(float(place))] for place in places]
-
-
-def _no_sheet() -> Any:
-    return gr.update(value=None, interactive=False)

@@ -11,10 +11,10 @@ import numpy as np
 
 from my3dgen.studio import figures, panels, task_photo, tasks
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import RENDER, Page, session_of
+from my3dgen.studio.page import QUIET, RENDER, Page, session_of
 from my3dgen.studio.pictures import png
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.task_panel import QUIET, Shown, Task, TaskPanel, no_file
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, no_file
 from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = "Rebuilds a photo once, under a minute; then the slider changes smile or age at once: you should stay you."

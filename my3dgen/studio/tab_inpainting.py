@@ -11,7 +11,7 @@ import numpy as np
 from my3dgen.errors import My3DGenError
 from my3dgen.studio import figures, painter, task_photo, tasks
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import LIGHT, PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.page import LIGHT, PRIVATE, QUIET, RENDER, Page, session_of
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel, side_by_side
 from my3dgen.studio.tasks import Event, Outcome
@@ -45,7 +45,7 @@ def build(page: Page, tab: gr.Tab) -> None:
             elem_id="inpainting-region",
         )
         mask = painter.painter("inpainting-mask", parts="inpainting-region")
-        options = {"show_progress": "hidden", "trigger_mode": "always_last", **RENDER, **PRIVATE}
+        options = {"trigger_mode": "always_last", **RENDER, **QUIET}
         for event in (panel.photo.change, region.input):
             event(_canvas, [panel.photo, region], mask, **options)
         # Whoever wiped the mask off starts from nothing: the part that was chosen counts no longer.

@@ -10,9 +10,9 @@ import gradio as gr
 from my3dgen.errors import My3DGenError
 from my3dgen.studio import compute, figures, jobs, panels, tasks
 from my3dgen.studio.flipbook import book, flipbook
-from my3dgen.studio.page import LIGHT, Page
+from my3dgen.studio.page import LIGHT, QUIET, Page, numbered
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.task_panel import QUIET, Shown, Task, TaskPanel
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel
 from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = (
@@ -56,7 +56,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         page.follow(anchors, _anchors)
         page.blank(anchors, "")
         for slider in (first, last):
-            page.follow(slider, _anchor)
+            page.follow(slider, numbered)
         return [source, first, last, start, end, steps]
 
     def more() -> Sequence[Any]:
@@ -90,12 +90,6 @@ def _anchors(session: Session) -> Any:
     model = session.model()
     shown, session.numbered = session.numbered, model.id if model else None
     return gr.skip() if shown == session.numbered else panels.anchors(model)
-
-
-def _anchor(session: Session) -> Any:
-    model = session.model()
-    count = len(model.adapter.anchors.ws) if model else 1
-    return gr.update(maximum=max(count, 2), interactive=count > 1)
 
 
 def _run(

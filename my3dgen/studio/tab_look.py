@@ -10,7 +10,7 @@ import gradio as gr
 
 from my3dgen.studio import export_panel, looking, panels, service
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.page import QUIET, RENDER, Page, numbered, session_of
 from my3dgen.studio.pictures import data_uri
 from my3dgen.studio.session import Session
 from my3dgen.studio.viewer import viewer
@@ -48,12 +48,12 @@ def build(page: Page, tab: gr.Tab) -> None:
     onwards = gr.Button("Next: try a new photo", variant="primary", interactive=False, elem_id="to-inversion")
 
     # "multiple": another photo does not wait until the views of the one before are complete.
-    options = {"show_progress": "hidden", "trigger_mode": "multiple", **RENDER, **PRIVATE}
+    options = {"trigger_mode": "multiple", **RENDER, **QUIET}
     for event in (tab.select, anchor.input, depth.input):
         event(_show, [anchor, depth, shown], [faces, shown], **options)
     page.go(onwards, "inversion")
     page.follow(need, _need)
-    page.follow(anchor, _anchor)
+    page.follow(anchor, numbered)
     page.blank(faces)
     page.blank(shown)
     page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
@@ -62,12 +62,6 @@ def build(page: Page, tab: gr.Tab) -> None:
 def _need(session: Session) -> str:
     model = session.model()
     return panels.hint(service.NO_MODEL) if model is None else panels.hint(f"Model: {model.label}.", "good")
-
-
-def _anchor(session: Session) -> Any:
-    model = session.model()
-    count = len(model.adapter.anchors.ws) if model else 1
-    return gr.update(maximum=max(count, 2), interactive=count > 1)
 
 
 @guarded

@@ -10,7 +10,7 @@ import gradio as gr
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, figures, inputs, panels, photo_set, priors, service
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, queuer, session_of, stopper
+from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Page, queuer, session_of, stopper
 from my3dgen.studio.session import Session
 
 INTRO = "Finds each photo in the pretrained model, then teaches it your face: a few minutes on a laptop."
@@ -49,7 +49,7 @@ def build(page: Page) -> None:
         )
     onwards = gr.Button("Next: look around", variant="primary", interactive=False, elem_id="to-look")
 
-    options = {"show_progress": "hidden", **PRIVATE}
+    options = QUIET
     queued = start.click(
         queuer("fit", "one personalization runs at a time"), None, [panel, start, stop], **LIGHT, **options
     )
@@ -62,7 +62,7 @@ def build(page: Page) -> None:
     )
     page.changed_by(fitting)
     fitting.failure(panels.not_started, None, panel, queue=False, **options)
-    stop.click(stopper("fit"), None, stop, **LIGHT, **options)
+    stop.click(stopper("fit"), None, stop, queue=False, **options)
     page.changed_by(chooser.input(_choose, chooser, None, **LIGHT, **options))
     loading = page.changed_by(upload.upload(_upload, upload, upload, **RENDER, **options))
     loading.failure(lambda: None, None, upload, queue=False, **options)

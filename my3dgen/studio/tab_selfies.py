@@ -11,15 +11,15 @@ from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import examples, inputs, panels, photo_set, service, stream
 from my3dgen.studio.camera import camera, taken
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import PRIVATE, RENDER, Page, session_of
+from my3dgen.studio.page import QUIET, RENDER, Page, session_of
 from my3dgen.studio.session import Session
 
 INTRO = "Add 5 to 50 photos of one person: each is cropped and judged at once, about a second a photo."
 CONSENT = "I am the person in these photos, or that person agreed to this."
 START = "Tick the box and add photos, or pick an example person."
 PRIVACY = (
-    "Photos stay on this server, are used for nothing else, and are deleted an hour after you leave, "
-    "or at once with the button at the bottom of the page."
+    "Photos stay on this server, are used for nothing else, and are deleted some minutes after you close or reload "
+    "this page, after an hour without use, or at once with the button at the bottom of the page."
 )
 
 
@@ -53,9 +53,12 @@ def build(page: Page) -> None:
     onwards = gr.Button("Next: personalize", variant="primary", interactive=False, elem_id="to-personalize")
 
     # "multiple": photos dropped while others are being read are read too.
-    options = {"show_progress": "hidden", "trigger_mode": "multiple", **RENDER, **PRIVATE}
+    options = {"trigger_mode": "multiple", **RENDER, **QUIET}
     changed = (drop.upload, drop.delete, drop.clear, consent.input)
     reading = [event(_read, [drop, consent], [status, drop], **options) for event in changed]
+    reading[0].failure(
+        lambda: None, None, drop, queue=False, **QUIET
+    )  # or the next drop would bring them again
     reading += [taking.snap(_snap, consent, status, **options)]
     reading += [people.pick(_pick, None, status, **options), cards.remove(_remove, None, None, **options)]
     for event in reading:
@@ -96,6 +99,7 @@ def _read(photos: list[str] | None, consent: bool, request: gr.Request) -> Itera
     """Photos were dropped (or taken back), or the box was ticked: read what is there, given consent."""
     session = session_of(request)
     session.waiting = 0 if consent else len(photos or [])
+    session.agreed = consent is True
     if session.waiting:
         service.REGISTRY.owns_uploads(session, photos)
     if session.waiting or not photos:

@@ -14,7 +14,7 @@ import numpy as np
 from my3dgen.progress import Progress
 from my3dgen.studio import figures, inputs, panels, ready, service, task_photo, tasks
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import FIT, LIGHT, PRIVATE, RENDER, Page, queuer, session_of, stopper
+from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Page, queuer, session_of, stopper
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
@@ -22,7 +22,6 @@ from my3dgen.studio.tasks import Event, Missing, Outcome
 NOTHING = (str(Path(__file__).parent / "static" / "empty.png"),) * 2
 SHOW_RESULTS = (Path(__file__).parent / "static" / "results.js").read_text()
 EVERYTHING = "compare"  # the job that shows the outcomes of all tasks
-QUIET = {"show_progress": "hidden", **PRIVATE}
 
 
 @dataclass(frozen=True)
@@ -161,13 +160,14 @@ class TaskPanel:
         # Copies: Gradio takes the value out of the very update it is given.
         return values + [copy.copy(value) for value in shown.more]
 
-    @staticmethod
-    def _pair(session: Session | None, shown: Shown) -> Any:
+    def _pair(self, session: Session | None, shown: Shown) -> Any:
         if session is None:
             return NOTHING
         if shown.pair is None:
             return gr.skip()
-        return tuple(session.save_image(shown.pair[side], side) for side in figures.SIDES)
+        paths = tuple(session.save_image(shown.pair[side], side) for side in figures.SIDES)
+        session.keep_newest(f"{self.task.key} pair", paths)
+        return paths
 
     def _connect(self, need: gr.HTML) -> None:
         page, task = self.page, self.task
@@ -184,7 +184,7 @@ class TaskPanel:
         page.changed_by(running)
         running.failure(panels.not_started, None, self.panel, queue=False, **QUIET)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
-        self.stop.click(stopper(task.job), None, self.stop, **LIGHT, **QUIET)
+        self.stop.click(stopper(task.job), None, self.stop, queue=False, **QUIET)
         page.follow(need, lambda session: _need(session, task))
         page.follow(self.start, lambda session: gr.update(interactive=session.model() is not None))
         page.follow(self.stop, lambda session: gr.update(interactive=task.job in session.running))

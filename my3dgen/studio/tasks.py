@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -293,10 +292,7 @@ def archive(
     """A ZIP of everything the tasks made (input, pictures and frames of both models, figures, `more` files by
     name); returns its path. It takes the place of the task's last one: a slider would fill the disk."""
     path = session.new_path(f"my3dgen-{name}.zip")
-    last = session.archives.get(name)
-    session.archives[name] = path
-    if last is not None:
-        shutil.rmtree(Path(last).parent, ignore_errors=True)
+    session.keep_newest(f"{name} archive", [path])
     with zipfile.ZipFile(path, "w") as file:
         for outcome in outcomes:
             folder = f"{outcome.task}/" if len(outcomes) > 1 else ""

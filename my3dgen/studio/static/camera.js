@@ -15,6 +15,7 @@ function off() {
 }
 
 async function on() {
+  start.disabled = true; // a second press while the browser asks would start a second stream that nobody stops
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'user', width: { ideal: 1280 } } });
     video.srcObject = stream;
@@ -26,6 +27,7 @@ async function on() {
     off();
     said.textContent = 'The camera is not available: allow it in the browser, or drop photos instead.';
   }
+  start.disabled = false;
 }
 
 start.addEventListener('click', () => (stream ? off() : on()));
@@ -38,3 +40,8 @@ snap.addEventListener('click', () => {
   canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
   trigger('snap', { image: canvas.toDataURL('image/jpeg', 0.92) });
 });
+// It goes off with its tab: nobody is filmed by a page they do not look at.
+new IntersectionObserver(([seen]) => {
+  if (stream && !seen.isIntersecting && !element.offsetParent) off();
+}).observe(element);
+window.addEventListener('pagehide', off);

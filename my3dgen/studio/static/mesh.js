@@ -91,6 +91,15 @@ function upload(mesh) {
   shape = { program: made, buffers: [...buffers, index], count: mesh.indices.length, ...mesh };
 }
 
+function forget() {
+  // Nobody may turn a head any more that was deleted.
+  if (!shape) return;
+  shape.buffers.forEach((buffer) => gl.deleteBuffer(buffer));
+  shape = null;
+  gl.clearColor(0, 0, 0, 0);
+  gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
+}
+
 function draw() {
   if (!gl || !shape) return;
   const ratio = Math.min(window.devicePixelRatio || 1, 2);
@@ -117,6 +126,7 @@ async function show() {
     key = null;
     root.classList.remove('m3-ready');
     said.textContent = WAITING;
+    forget();
     return;
   }
   if (value.key === key) return;
@@ -126,7 +136,13 @@ async function show() {
     return;
   }
   const { root: base, api_prefix: prefix = '/gradio_api' } = window.gradio_config;
-  const answer = await fetch(`${base}${prefix}/file=${value.path}`);
+  const answer = await fetch(`${base}${prefix}/file=${value.path}`).catch(() => null);
+  if (!answer || !answer.ok) {
+    key = null;
+    said.textContent = 'The mesh could not be loaded: please make it once more.';
+    root.classList.remove('m3-ready');
+    return;
+  }
   const mesh = parts(await answer.arrayBuffer());
   if (key !== value.key) return;
   upload(mesh);

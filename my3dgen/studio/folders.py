@@ -1,0 +1,42 @@
+"""Where this server keeps visitors' files: a folder of its own, which no other account of the machine can look into."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+PREFIX = "server-"  # of each server's folder, followed by its process and a random word
+
+
+def own_folder() -> Path:
+    """Make this server's folder, and remove what servers left that were killed.
+
+    The kernel keeps no file of a process that ends without warning from lying there for good; the next start does.
+    """
+    root = Path(tempfile.gettempdir()) / f"my3dgen-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    there = root.lstat()
+    if there.st_uid != os.getuid() or there.st_mode & 0o077 or root.is_symlink():
+        return Path(tempfile.mkdtemp(prefix="my3dgen-"))  # somebody else made it: a fresh one is only ours
+    for folder in root.glob(f"{PREFIX}*"):
+        if not _runs(folder.name.removeprefix(PREFIX).partition("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)
+    folder = root / f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def _runs(process: str) -> bool:
+    """Whether a process is there and is not this one (in a container every start may have the same number)."""
+    if not process.isdecimal() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
