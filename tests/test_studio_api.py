@@ -222,6 +222,21 @@ def _call(app: Served, name: str, data: list) -> tuple[str, str]:
     return last.split("\n")[0].removeprefix("event: "), last.split("data: ", 1)[1]
 
 
+def test_no_address_is_fetched_for_a_client_and_no_page_is_saved(app: Served):
+    elsewhere = "https://example.com/me.safetensors"
+    status, answer = _call(app, "load_adapter", [{"path": elsewhere, "meta": {"_type": "gradio.FileData"}}])
+    assert status == "error"
+    assert "EXTERNAL" not in app.log.read_text()
+    for path in (f"file={elsewhere}", f"file=/{elsewhere}", "deep_link?session_hash=abc"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{app.url}/gradio_api/{path}")
+
+
+def test_no_file_is_no_adapter(client: Client):
+    with pytest.raises(AppError, match="No adapter file was sent"):
+        client.predict(None, api_name="/load_adapter")
+
+
 def test_a_call_without_a_session_shares_nothing(app: Served):
     assert _call(app, "load_example", ["ben"])[0] == "complete"
     assert _call(app, "personalize", ["heads", 1, 5, 0, False])[0] == "error"

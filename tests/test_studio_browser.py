@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from studio_visit import BLUE, RED, TABS, WIDTHS, Visit, expect
 
@@ -224,6 +227,11 @@ def test_the_camera_takes_photos_only_with_consent(visit):
     v.cards(1)
     snap.click()
     v.cards(2)
+    v.tab("About")
+    expect(
+        page.get_by_role("button", name="Start camera", include_hidden=True)
+    ).to_be_attached()  # off by itself
+    assert page.evaluate("document.querySelector('#camera video').srcObject") is None
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -247,3 +255,24 @@ def test_every_tab_is_labelled_and_fits(visit, width: str, scheme: str):
         assert unnamed == [], name
         pictures = page.evaluate("[...document.querySelectorAll('img')].filter((i) => i.alt === null).length")
         assert pictures == 0
+
+
+def test_what_a_closed_page_held_is_deleted_after_it(visit, app):
+    """The page of a visitor who is gone, or who reloaded it: nobody can reach that session any more."""
+
+    def files() -> set[Path]:
+        return {path for path in app.folder.rglob("*") if path.is_file() and path.stat().st_size}
+
+    v = visit()
+    before = files()
+    v.page.get_by_role("button", name="Ben").click()
+    v.cards(10)
+    v.personalize()
+    made = files() - before
+    assert any(path.suffix == ".safetensors" for path in made)
+    v.page.reload()
+    expect(v.page.locator("#selfies-status")).to_contain_text("Tick the box")
+    end = time.monotonic() + 60
+    while made & files():
+        assert time.monotonic() < end, made & files()
+        time.sleep(0.2)

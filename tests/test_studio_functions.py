@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.progress import Progress
-from my3dgen.studio import examples, jobs, photo_set, priors, service, stream
+from my3dgen.studio import examples, folders, jobs, photo_set, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
 from my3dgen.studio.looking import ViewGrid
-from my3dgen.studio.session import Registry, upload_root
+from my3dgen.studio.session import LEFT_SECONDS, MODELS, Registry, upload_root
 
 
 def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -53,6 +56,114 @@ def test_the_oldest_empty_session_makes_room():
     registry.get("c")
     assert registry.get("a") is full
     assert empty.deleted
+
+
+def test_what_a_closed_page_held_goes_soon_and_a_waiting_job_keeps_its_session(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry(idle_seconds=3600.0)
+    closed, waiting = registry.get("closed"), registry.get("waiting")
+    registry.left("closed")
+    registry.left("nobody")
+    registry.sweep()
+    assert not closed.deleted  # it may only just have been closed
+    closed.used -= LEFT_SECONDS
+    jobs.wait(waiting, "fit")
+    waiting.used -= 3601.0
+    registry.sweep()
+    assert closed.deleted and not waiting.deleted and waiting.filled
+    with jobs.running(waiting, "fit"):
+        assert not waiting.waits()
+    registry.sweep()
+    assert waiting.deleted
+
+
+def test_what_a_job_writes_after_the_deletion_is_deleted_again(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry, forgotten, swept = Registry(), [], []
+    registry.on_delete, registry.on_sweep = forgotten.extend, lambda: swept.append(True)
+    session = registry.get("me")
+    session.lent["x"] = SimpleNamespace(adapter="mine")
+    path = Path(session.new_path("film.mp4"))
+    assert registry.delete("me") and swept and forgotten == ["mine"]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"late")
+    registry.sweep()
+    assert not session.folder.exists() and forgotten == ["mine", "mine"]
+    with pytest.raises(My3DGenError, match="deleted"):
+        session.new_path("later.mp4")
+
+
+def test_an_empty_session_has_nothing_to_delete():
+    registry = Registry()
+    registry.get("me")
+    assert not registry.delete("me")
+
+
+def test_newer_files_and_models_take_the_place_of_older_ones(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session = Registry().get("me")
+    first, other, second = (Path(session.save_image(np.zeros((2, 2, 3), np.uint8), "x")) for _ in range(3))
+    session.keep_newest("pair", [str(first)])
+    session.keep_newest("film", [str(other)])
+    session.keep_newest("pair", [str(second)])
+    assert not first.exists() and other.exists() and second.exists()
+    assert oct(session.folder.stat().st_mode)[-3:] == "700"
+    models = [SimpleNamespace(id=str(i), path=session.new_path("me.safetensors")) for i in range(MODELS + 1)]
+    gone = [old for model in models for old in session.keep_model(model)]
+    assert gone == models[:1] and len(session.models) == MODELS and session.current == models[-1].id
+    assert not Path(models[0].path).parent.exists() and Path(models[1].path).parent.exists()
+
+
+def test_gradio_remembers_no_page_whose_session_is_gone():
+    from gradio.state_holder import StateHolder
+
+    from my3dgen.studio.app import forget_pages
+
+    registry, holder = Registry(), StateHolder()
+    with gr.Blocks() as demo:
+        gr.HTML()
+    forget_pages(demo, registry)  # not served yet
+    holder.set_blocks(demo)
+    for secret in ("gone", "here"):
+        holder[secret]
+    registry.get("here")
+    forget_pages(demo, registry)
+    assert list(holder.session_data) == list(holder.time_last_used) == ["here"]
+
+
+def test_a_server_has_a_folder_of_its_own_and_removes_those_of_killed_ones(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first = folders.own_folder()
+    (first / "me.jpg").write_bytes(b"photo")
+    assert [oct(each.stat().st_mode)[-3:] for each in (first, first.parent)] == ["700", "700"]
+    running = first.with_name(f"{folders.PREFIX}{os.getppid()}-abc")
+    killed = first.with_name(f"{folders.PREFIX}{2**22 + 1}-abc")  # more than Linux has processes
+    running.mkdir()
+    killed.mkdir()
+    second = folders.own_folder()
+    assert second.is_dir() and running.is_dir() and not killed.exists()
+    assert not first.exists()  # a container gives every server the same process number
+    first.parent.chmod(0o755)  # somebody else could look in: not there
+    assert folders.own_folder().parent == tmp_path
+
+
+def test_consent_taken_back_discards_what_is_being_read(monkeypatch):
+    session = Registry().get("me")
+
+    def prepare(photos, progress, kind):
+        session.agreed = False
+        return [Face(photos[0], refused="no face")]
+
+    monkeypatch.setattr("my3dgen.studio.compute.prepare", prepare)
+    with pytest.raises(My3DGenError, match="taken back"):
+        service.add_photos(session, ["a.jpg"], True)
+    assert not session.photos
+    session.agreed = True
+    monkeypatch.setattr("my3dgen.studio.compute.prepare", lambda *_: [Face("a.jpg", refused="no face")])
+    for _ in range(2):  # the same drop, read twice
+        service.add_photos(session, ["a.jpg"], True)
+    assert len(session.photos) == 1
 
 
 def test_a_stream_reports_ends_and_can_be_stopped(tmp_path: Path):

@@ -11,6 +11,13 @@ from studio_visit import RED, WIDTHS, Visit, expect
 
 NO_SIDEWAYS = "document.documentElement.scrollWidth <= window.innerWidth"
 
+HEAD_SHOWN = """(canvas) => {
+    const gl = canvas.getContext('webgl2');
+    const pixels = new Uint8Array(4 * canvas.width * canvas.height);
+    gl.readPixels(0, 0, canvas.width, canvas.height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+    return pixels.some((value) => value > 0);
+}"""
+
 
 def with_model(visit, width: str = "desktop") -> Visit:
     """A visitor who has personalized an example person."""
@@ -118,6 +125,11 @@ def test_what_needs_no_photo(visit, width: str):
     expect(page.locator("#export-files")).to_contain_text("mp4")
     expect(page.locator("#export-film video")).to_be_visible()
     assert page.evaluate(NO_SIDEWAYS)
+    assert page.locator("#export-mesh canvas").evaluate(HEAD_SHOWN)
+    page.locator("#delete").click()
+    expect(page.locator("#deleted")).to_contain_text("Everything of this page is deleted")
+    page.locator("#export-mesh canvas").dispatch_event("keydown", {"key": "ArrowLeft"})
+    page.wait_for_function(f"!({HEAD_SHOWN})(document.querySelector('#export-mesh canvas'))")
 
 
 def test_a_painted_mask_is_what_is_painted_anew(visit, tmp_path):
