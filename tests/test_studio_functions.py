@@ -145,7 +145,10 @@ def test_a_server_has_a_folder_of_its_own_and_removes_those_of_killed_ones(monke
     assert second.is_dir() and running.is_dir() and not killed.exists()
     assert not first.exists()  # a container gives every server the same process number
     first.parent.chmod(0o755)  # somebody else could look in: not there
-    assert folders.own_folder().parent == tmp_path
+    third = folders.own_folder()
+    assert third.parent == tmp_path
+    folders.remove_own()
+    assert running.is_dir() and not second.exists() and not third.exists()
 
 
 def test_consent_taken_back_discards_what_is_being_read(monkeypatch):

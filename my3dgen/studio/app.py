@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 
 from my3dgen.studio import (
     api,
+    folders,
     service,
     tab_about,
     tab_compare,
@@ -112,7 +113,7 @@ def main() -> None:
     """Serve until stopped; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     service.REGISTRY.tidy()
-    atexit.register(service.REGISTRY.clear)
+    atexit.register(_clear)
     signal.signal(signal.SIGTERM, _stop)
     demo = build()
     service.REGISTRY.on_sweep = lambda: forget_pages(demo, service.REGISTRY)
@@ -132,8 +133,13 @@ def forget_pages(demo: gr.Blocks, registry: Registry) -> None:
 
 def _stop(*_: Any) -> None:
     """How a Space stops: visitors' data goes too. A fit may be running, so there is no orderly way out."""
-    service.REGISTRY.clear()
+    _clear()
     os._exit(0)
+
+
+def _clear() -> None:
+    service.REGISTRY.clear()
+    folders.remove_own()
 
 
 @guarded

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 PREFIX = "server-"  # of each server's folder, followed by its process and a random word
+_made: list[Path] = []  # by this process
 
 
 def own_folder() -> Path:
@@ -20,13 +21,23 @@ def own_folder() -> Path:
     root.mkdir(mode=0o700, exist_ok=True)
     there = root.lstat()
     if there.st_uid != os.getuid() or there.st_mode & 0o077 or root.is_symlink():
-        return Path(tempfile.mkdtemp(prefix="my3dgen-"))  # somebody else made it: a fresh one is only ours
+        _made.append(
+            Path(tempfile.mkdtemp(prefix="my3dgen-"))
+        )  # somebody else made it: a fresh one is only ours
+        return _made[-1]
     for folder in root.glob(f"{PREFIX}*"):
         if not _runs(folder.name.removeprefix(PREFIX).partition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)
     folder = root / f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
     folder.mkdir(mode=0o700)
+    _made.append(folder)
     return folder
+
+
+def remove_own() -> None:
+    """The server stops in good order: nothing stays, not even what nobody claimed."""
+    while _made:
+        shutil.rmtree(_made.pop(), ignore_errors=True)
 
 
 def _runs(process: str) -> bool:
