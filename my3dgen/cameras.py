@@ -140,6 +140,10 @@ def grid(yaws: Sequence[float], pitches: Sequence[float], pivot: Vector | None =
 
 def _look_at(origin: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Camera-to-world rotation [3, 3] (x right, y down, z forward) that keeps the world's up upright."""
+    if np.linalg.norm(target - origin) < 1e-6:
+        raise My3DGenError(
+            f"A camera at {origin.tolist()} cannot look at itself; choose another pivot or radius."
+        )
     forward = _normalised(target - origin)
     up = np.array([0.0, 1.0, 0.0])
     if np.linalg.norm(np.cross(up, forward)) < 1e-6:  # straight up or down: the face's back is "up"

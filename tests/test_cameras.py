@@ -131,3 +131,8 @@ def test_behind_the_camera_is_nowhere():
 def test_unusable_arguments_are_named(call):
     with pytest.raises(My3DGenError):
         call()
+
+
+def test_a_camera_cannot_look_at_itself():
+    with pytest.raises(My3DGenError, match="cannot look at itself"):
+        cameras.camera(0, 0, pivot=(0, 0, 2.7))

@@ -82,13 +82,14 @@ def test_what_a_job_writes_after_the_deletion_is_deleted_again(monkeypatch, tmp_
     registry, forgotten, swept = Registry(), [], []
     registry.on_delete, registry.on_sweep = forgotten.extend, lambda: swept.append(True)
     session = registry.get("me")
-    session.lent["x"] = SimpleNamespace(adapter="mine")
+    mine = object()
+    session.lent["x"] = SimpleNamespace(adapter=mine)
     path = Path(session.new_path("film.mp4"))
-    assert registry.delete("me") and swept and forgotten == ["mine"]
+    assert registry.delete("me") and swept and forgotten == [id(mine)]
     path.parent.mkdir(parents=True)
     path.write_bytes(b"late")
     registry.sweep()
-    assert not session.folder.exists() and forgotten == ["mine", "mine"]
+    assert not session.folder.exists() and forgotten == [id(mine)] * 2
     with pytest.raises(My3DGenError, match="deleted"):
         session.new_path("later.mp4")
 

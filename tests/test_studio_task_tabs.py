@@ -125,6 +125,7 @@ def test_what_needs_no_photo(visit, width: str):
     expect(page.locator("#export-files")).to_contain_text("mp4")
     expect(page.locator("#export-film video")).to_be_visible()
     assert page.evaluate(NO_SIDEWAYS)
+    page.get_by_label("Mesh").check()
     assert page.locator("#export-mesh canvas").evaluate(HEAD_SHOWN)
     page.locator("#delete").click()
     expect(page.locator("#deleted")).to_contain_text("Everything of this page is deleted")
@@ -230,7 +231,7 @@ def test_delete_leaves_no_file_of_any_tab(visit, app, photos):
         expect(page.locator("#export-files")).to_contain_text(made)
     assert {path.suffix for path in files() - start} >= {".png", ".mp4", ".zip"}
     page.locator("#delete").click()
-    expect(page.locator("#deleted")).to_contain_text("Everything of yours is deleted")
+    expect(page.locator("#deleted")).to_contain_text("Everything of this page is deleted")
     assert not files() - start
 
 

@@ -35,12 +35,11 @@ def crop(face: Face, pixels: np.ndarray) -> Face:
     square, (left, top) = central_square(pixels)
     scale = SIZE / side
     camera = cameras.camera(0.0, 0.0)
-    marks = np.asarray(cameras.project_points(pose.model()[0], camera), np.float32) * SIZE
     return replace(
         face,
         image=np.array(Image.fromarray(square).resize((SIZE, SIZE), Image.Resampling.LANCZOS)),
         valid=np.ones((SIZE, SIZE), bool),
-        landmarks=marks,
+        landmarks=pose.mean_landmarks(camera),
         camera=camera.numpy(),
         placement=Placement(scale, (-left * scale, -top * scale)),
         kind="cat",

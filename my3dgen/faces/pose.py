@@ -40,6 +40,11 @@ def model() -> tuple[np.ndarray, np.ndarray]:
         raise My3DGenError(f"{MODEL} is missing or damaged; restore it from the repository.") from None
 
 
+def mean_landmarks(camera: np.ndarray) -> np.ndarray:
+    """Where a camera [25] sees the mean face's landmarks: float32 [68, 2] in crop pixels, for faces without their own."""
+    return np.asarray(cameras.project_points(model()[0], camera), np.float32) * SIZE
+
+
 def estimate(landmarks: np.ndarray, size: int = SIZE) -> tuple[np.ndarray, float]:
     """The EG3D camera of landmarks [68, 2] in crop pixels.
 

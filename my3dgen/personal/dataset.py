@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from my3dgen.cameras import project_points
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
-from my3dgen.faces.pose import model
+from my3dgen.faces.pose import mean_landmarks
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.objective import usable
 
@@ -119,7 +118,7 @@ def read_faces(folder: str | Path) -> list[Face]:
         if "landmarks" in extra:
             landmarks = np.asarray(extra["landmarks"], np.float32)
         else:  # the earlier release keeps none: where the mean face's would lie
-            landmarks = np.asarray(project_points(model()[0], camera), np.float32) * 512
+            landmarks = mean_landmarks(camera)
         faces.append(
             Face(
                 extra.get("source", name),

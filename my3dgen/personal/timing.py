@@ -13,7 +13,7 @@ import torch
 from my3dgen import cameras
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
-from my3dgen.faces.pose import model
+from my3dgen.faces.pose import mean_landmarks
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.project import ProjectOptions, project
 from my3dgen.personal.tune import TuneOptions, personalize
@@ -100,5 +100,4 @@ def _noise(seed: int) -> Face:
     """A crop of noise with a camera of its own and the mean face's landmarks."""
     image = np.random.default_rng(seed).integers(0, 255, (512, 512, 3), np.uint8)
     camera = cameras.camera(0.3 * np.sin(seed), 0.1 * np.cos(seed))
-    marks = np.asarray(cameras.project_points(model()[0], camera), np.float32) * 512
-    return Face(f"{seed}.png", image, np.ones((512, 512), bool), marks, camera.numpy())
+    return Face(f"{seed}.png", image, np.ones((512, 512), bool), mean_landmarks(camera), camera.numpy())

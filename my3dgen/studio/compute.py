@@ -88,11 +88,11 @@ def personalized(name: str, adapter: Any) -> Any:
         return kept[1]
 
 
-def forget(adapters: Sequence[Any]) -> None:
-    """Let go of somebody's adapters."""
+def forget(adapters: Sequence[int]) -> None:
+    """Let go of somebody's adapters, given by their `id`."""
     with _lock:
         for adapter in adapters:
-            _models.pop(id(adapter), None)
+            _models.pop(adapter, None)
 
 
 def prepare(

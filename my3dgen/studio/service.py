@@ -245,5 +245,5 @@ def _keep(
         "anchors": len(adapter.anchors.ws),
     } | (figures or {})
     model = Model(secrets.token_hex(8), label, key, adapter, prior, path, faces, report, example)
-    compute.forget([old.adapter for old in session.keep_model(model)])
+    compute.forget([id(old.adapter) for old in session.keep_model(model)])
     return model

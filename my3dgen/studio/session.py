@@ -211,11 +211,10 @@ class Registry:
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS, limit: int = SESSION_LIMIT):
         self.idle_seconds, self.limit = idle_seconds, limit
-        self.on_delete: Callable[[list[Any]], None] = lambda adapters: (
-            None
-        )  # gets the adapters of who is gone
+        # gets the adapters of who is gone, by `id`: nothing of a face may stay behind here
+        self.on_delete: Callable[[list[int]], None] = lambda adapters: None
         self.on_sweep: Callable[[], None] = lambda: None  # after sessions went, and now and then
-        self._erased: list[tuple[float, Path, list[Any]]] = []  # when, the folder, the adapters
+        self._erased: list[tuple[float, Path, list[int]]] = []  # when, the folder, the adapters
         self._pepper = secrets.token_bytes(32)
         self._sessions: dict[str, Session] = {}
         self._uploads: Counter[str] = Counter()  # the same photo may belong to two visitors
@@ -307,7 +306,7 @@ class Registry:
 
     def _erase(self, session: Session) -> None:
         session.deleted = True  # a running fit sees this and stops
-        adapters = [model.adapter for model in (*session.models.values(), *session.lent.values())]
+        adapters = [id(model.adapter) for model in (*session.models.values(), *session.lent.values())]
         self.on_delete(adapters)
         self._erased.append((time.monotonic(), session.folder, adapters))
         with self._lock:

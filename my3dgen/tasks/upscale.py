@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from my3dgen.cameras import camera, project_points
+from my3dgen.cameras import camera
 from my3dgen.errors import My3DGenError
 from my3dgen.evaluation.metrics import identity_similarity
 from my3dgen.faces import Face, PrepareOptions, QualityLimits, align, cats, pose, prepare, read
@@ -181,12 +181,11 @@ def _true_side(pixels: float) -> int:
 def _frontal(pixels: np.ndarray, name: str) -> Face:
     """A square photo as the standard crop of a face that looks straight into the camera."""
     front = camera(0.0, 0.0)
-    marks = project_points(torch.from_numpy(pose.model()[0]).float(), front).numpy() * align.SIZE
     return Face(
         name,
         image=enlarged(pixels, align.SIZE),
         valid=np.ones((align.SIZE, align.SIZE), bool),
-        landmarks=marks.astype(np.float32),
+        landmarks=pose.mean_landmarks(front),
         camera=front.numpy(),
     )
 
