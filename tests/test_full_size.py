@@ -10,12 +10,11 @@ import torch
 
 from my3dgen import cameras
 from my3dgen.faces import Face
-from my3dgen.faces.pose import model
+from my3dgen.faces.pose import mean_landmarks
 from my3dgen.models.eg3d.config import CATS, FFHQ, GeneratorConfig
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.personal.adapter import load_adapter
 from my3dgen.personal.anchors import Anchors
-from my3dgen.personal.dataset import project_points
 from my3dgen.personal.tune import TuneOptions, personalize
 from my3dgen.priors import catalogue, load_prior
 
@@ -50,7 +49,7 @@ def someone(seed: int) -> Face:
     """A crop of noise with a camera and the mean face's landmarks."""
     image = np.random.default_rng(seed).integers(0, 255, (512, 512, 3), np.uint8)
     camera = cameras.camera(0.1 * seed, 0.0).numpy()
-    marks = np.asarray(project_points(model()[0], camera), np.float32) * 512
+    marks = mean_landmarks(camera)
     return Face(f"{seed}.png", image, np.ones((512, 512), bool), marks, camera)
 
 
