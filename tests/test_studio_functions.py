@@ -49,6 +49,22 @@ def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, 
     assert not registry.delete("another")
 
 
+def test_a_photo_that_is_sent_anew_outlives_the_session_that_sent_it_before(monkeypatch, tmp_path: Path):
+    """The page was reloaded, and the same photo has the same path; nobody has claimed it yet."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    upload = tmp_path / "ab12" / "me.jpg"
+    upload.parent.mkdir()
+    upload.write_bytes(b"photo")
+    registry.owns_uploads(registry.get("before"), [str(upload)])
+    again = tmp_path / "arriving"
+    again.write_bytes(b"photo")
+    again.rename(upload)
+    assert registry.delete("before") and upload.exists()
+    registry.owns_uploads(registry.get("after"), [str(upload)])
+    assert registry.delete("after") and not upload.exists()
+
+
 def test_the_oldest_empty_session_makes_room():
     registry = Registry(limit=2)
     full, empty = registry.get("a"), registry.get("b")

@@ -114,9 +114,8 @@ class Page:
 
         options = {"queue": False, **QUIET}
         for event in [*self.changes, deleted]:
-            for ended in (event.success, event.failure):
-                # Twice: two answers may overtake each other on a busy machine, and the last must tell what is true now.
-                ended(refresh, None, components, **options).success(refresh, None, components, **options)
+            event.success(refresh, None, components, **options)
+            event.failure(refresh, None, components, **options)
         for event in self.changes:
             for function, inputs, outputs, how in self.reactions:
                 event.success(function, inputs, outputs, **how)

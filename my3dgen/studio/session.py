@@ -97,7 +97,7 @@ class Session:
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     full: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # fully tuned priors by model
     newest: dict[str, set[str]] = field(default_factory=dict)  # folders of the newest files of each purpose
-    uploads: set[str] = field(default_factory=set)  # files the visitor sent
+    uploads: dict[str, int] = field(default_factory=dict)  # files the visitor sent, and their inodes
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
     results: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task outcomes by what was asked
@@ -258,10 +258,11 @@ class Registry:
     def owns_uploads(self, session: Session, paths: Iterable[str]) -> None:
         """Note files a visitor sent, so that they go when the session goes."""
         with self._lock:
-            for path in set(paths) - session.uploads:
-                if _is_upload(path):
-                    session.uploads.add(path)
-                    self._uploads[path] += 1
+            for path in set(paths):
+                if not _is_upload(path):
+                    continue
+                self._uploads[path] += path not in session.uploads
+                session.uploads[path] = Path(path).stat().st_ino
 
     def sweep(self) -> None:
         """Delete sessions idle for too long; keep the files of the others from ageing out of the cache."""
@@ -310,12 +311,12 @@ class Registry:
         self.on_delete(adapters)
         self._erased.append((time.monotonic(), session.folder, adapters))
         with self._lock:
-            self._uploads.subtract(session.uploads)
+            self._uploads.subtract(session.uploads.keys())
             unused = [path for path in session.uploads if self._uploads[path] <= 0]
             for path in unused:
                 del self._uploads[path]
         for path in unused:
-            _remove_upload(path)
+            _remove_upload(path, session.uploads[path])
         shutil.rmtree(session.folder, ignore_errors=True)
         with session.lock:
             session.photos, session.example, session.current = [], None, None
@@ -360,9 +361,10 @@ def _is_upload(path: str) -> bool:
     return Path(path).is_file() and Path(path).resolve().is_relative_to(upload_root())
 
 
-def _remove_upload(path: str) -> None:
+def _remove_upload(path: str, inode: int) -> None:
+    """Remove a file unless it was sent anew: the same photo has the same path, and who sent it may be about to claim it."""
     file = Path(path)
-    if _is_upload(path):
+    if _is_upload(path) and file.stat().st_ino == inode:
         file.unlink(missing_ok=True)
         with suppress(OSError):  # only an empty folder goes, and Gradio may have been first
             file.parent.rmdir()
