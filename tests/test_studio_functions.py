@@ -15,7 +15,7 @@ import pytest
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.progress import Progress
-from my3dgen.studio import examples, folders, jobs, photo_set, priors, service, stream
+from my3dgen.studio import compute, examples, folders, jobs, photo_set, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
 from my3dgen.studio.looking import ViewGrid
 from my3dgen.studio.session import LEFT_SECONDS, MODELS, Registry, upload_root
@@ -166,6 +166,27 @@ def test_a_server_has_a_folder_of_its_own_and_removes_those_of_killed_ones(monke
     assert third.parent == tmp_path
     folders.remove_own()
     assert running.is_dir() and not second.exists() and not third.exists()
+
+
+def test_a_fit_that_is_stopped_keeps_its_projection(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session, given = Registry().get("me"), []
+    face = Face("a.jpg", image=np.zeros((8, 8, 3), np.uint8), camera=np.zeros(25, np.float32))
+    session.photos = photo_set.of_faces([face], ["a.jpg"], "person")
+    anchors = SimpleNamespace(ws=[0])
+    adapter = SimpleNamespace(
+        rank=1, trainable_parameters=1, anchors=anchors, save=lambda path: Path(path).touch()
+    )
+
+    def fit(options, faces, known, stop_file):
+        given.append(known)
+        yield compute.Fit(anchors, adapter, {}, {}, stopped=True)
+
+    monkeypatch.setattr(compute, "fit", fit)
+    for _ in range(2):
+        *_, model = service.fit(session, service.fit_options("heads", 1, None, 0, False))
+        assert "stopped early" in model.label
+    assert given == [None, anchors]
 
 
 def test_consent_taken_back_discards_what_is_being_read(monkeypatch):

@@ -157,8 +157,9 @@ def fit(session: Session, options: FitOptions) -> Iterator[Progress | Model]:
         result = yield from reports(session, stream)
     if result.adapter is None:
         raise My3DGenError("Stopped before the personalization began, so there is nothing to keep.")
-    if not result.stopped:
-        session.anchors[projection] = result.anchors
+    session.anchors[projection] = (
+        result.anchors
+    )  # whole: a stop came after the projection, or there is no adapter
     label = fit_label(options, person, len(faces), result.stopped)
     figures = {
         "seconds": {name: round(value, 1) for name, value in result.seconds.items()},
