@@ -124,6 +124,8 @@ def test_newer_files_and_models_take_the_place_of_older_ones(monkeypatch, tmp_pa
     session.keep_newest("film", [str(other)])
     session.keep_newest("pair", [str(second)])
     assert not first.exists() and other.exists() and second.exists()
+    session.keep_newest("film", [session.save_image(np.zeros((2, 2, 3), np.uint8), "x")], most=2)
+    assert other.exists()
     assert oct(session.folder.stat().st_mode)[-3:] == "700"
     models = [SimpleNamespace(id=str(i), path=session.new_path("me.safetensors")) for i in range(MODELS + 1)]
     gone = [old for model in models for old in session.keep_model(model)]

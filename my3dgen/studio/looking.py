@@ -131,5 +131,5 @@ def export(
         arguments = (model.prior, model.adapter, one_of("model", side, tuple(SIDES)), kinds, folder, options)
         made = yield from reports(session, compute.export(*arguments, stop_file))
     for kind, path in made.items():
-        session.keep_newest(f"{side} {kind}", [path])
+        session.keep_newest(f"{side} {kind}", [path], most=2)
     yield made

@@ -96,7 +96,7 @@ class Session:
     lent: OrderedDict[str, Model] = field(default_factory=OrderedDict)  # models that came with calls, by path
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     full: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # fully tuned priors by model
-    newest: dict[str, set[str]] = field(default_factory=dict)  # folders of the newest files of each purpose
+    newest: dict[str, list[set[str]]] = field(default_factory=dict)  # folders of each purpose's newest files
     uploads: dict[str, int] = field(default_factory=dict)  # files the visitor sent, and their inodes
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
@@ -150,12 +150,15 @@ class Session:
         folder.mkdir()
         return str(folder / name)
 
-    def keep_newest(self, purpose: str, paths: Iterable[str]) -> None:
-        """These files of `new_path` take the place of those before them: a slider would fill the disk."""
-        folders = {str(Path(path).parent) for path in paths}
+    def keep_newest(self, purpose: str, paths: Iterable[str], most: int = 1) -> None:
+        """These files of `new_path` take the place of those before them: a slider would fill the disk.
+
+        most: so many sets of them are kept; a browser may still be fetching the last but one.
+        """
         with self.lock:
-            last, self.newest[purpose] = self.newest.get(purpose, set()), folders
-        for folder in last - folders:
+            kept = [*self.newest.get(purpose, []), {str(Path(path).parent) for path in paths}]
+            self.newest[purpose] = kept[-most:]
+        for folder in set().union(*kept[:-most]) - set().union(*kept[-most:]):
             shutil.rmtree(folder, ignore_errors=True)
 
     def keep_model(self, model: Model) -> list[Model]:

@@ -166,7 +166,7 @@ class TaskPanel:
         if shown.pair is None:
             return gr.skip()
         paths = tuple(session.save_image(shown.pair[side], side) for side in figures.SIDES)
-        session.keep_newest(f"{self.task.key} pair", paths)
+        session.keep_newest(f"{self.task.key} pair", paths, most=2)
         return paths
 
     def _connect(self, need: gr.HTML) -> None:
