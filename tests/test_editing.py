@@ -229,6 +229,8 @@ def test_both_priors_walk_between_the_farthest_anchors(prior, me):
     two = interpolate(prior, steps=2, anchors=anchors)
     assert one.extra["ends"] == two.extra["ends"] == list(farthest(anchors))
     assert len(one.frames) == 4 and len(two.frames) == 2
+    stopped = interpolate(me, steps=4, video_frames=4, progress=lambda report: report.step < 2)
+    assert len(stopped.frames) == 2  # its strip, and no film of one picture
     far = torch.cdist(anchors.ws.flatten(1), anchors.ws.flatten(1))
     assert float(far[farthest(anchors)]) == float(far.max())
 

@@ -1,6 +1,10 @@
 """The drawing of synthetic people, as far as it needs no head model; and that z decodes into people."""
 
 import dataclasses
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +13,12 @@ from eg3d_tiny import SMALL
 
 from my3dgen.assets import asset
 from my3dgen.cameras import camera as front
+from my3dgen.errors import My3DGenError
+from my3dgen.faces.pose import mean_landmarks
 from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.stylegan2 import MappingNetwork
+from my3dgen.models.perceptual import TRAINED_AT
 from my3dgen.pretraining import (
     examples,
     hair,
@@ -25,6 +32,7 @@ from my3dgen.pretraining import (
     shading,
     skinmaps,
 )
+from my3dgen.pretraining.encoder import as_cropped
 from my3dgen.priors import load_prior
 
 
@@ -195,3 +203,41 @@ def test_a_prior_with_a_longer_w_starts_as_the_one_before():
     with torch.no_grad():
         a, b = before.synthesis(w, camera)["image"], after.synthesis(longer, camera)["image"]
     assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_every_command_of_the_model_card_is_one(monkeypatch):
+    """Each line is parsed as it stands, and taken by the step that it names."""
+    from my3dgen.pretraining import __main__ as command
+
+    taken = []
+    monkeypatch.setattr(
+        command, "RUN", {name: lambda args: taken.append(args.command) for name in command.RUN}
+    )
+    card = (Path(__file__).parent.parent / "assets" / "README.md").read_text()
+    lines = re.findall(r"^python -m my3dgen\.pretraining (.+)$", card, re.MULTILINE)
+    for line in lines:
+        assert command.main(shlex.split(line, comments=True)) == 0, line
+    assert len(taken) == len(lines) > 12
+
+
+def test_training_on_from_a_prior_does_not_go_on_from_something_else(tmp_path):
+    (tmp_path / "checkpoint.pt").touch()
+    with pytest.raises(My3DGenError, match="another --out"):
+        prior.Trainer(prior.PriorOptions(out=str(tmp_path), start_from="heads"))
+
+
+def test_the_encoder_learns_from_crops_as_they_are_used():
+    """A drawn view, cropped for training, lies on what `prepare`'s own crop shows at that size, to a tenth of a pixel."""
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[118:138, 118:138] = 255  # its middle is at 128, counted from the picture's edge
+    landmarks = mean_landmarks(front(0, 0)) / 2  # of 512 -> of 256
+    small = as_cropped(
+        image, landmarks, SimpleNamespace(normal=lambda *_: 0.0, uniform=lambda *_: 1.0)
+    ).astype(float)
+    points = render.five_points(landmarks)
+    scale, centre = render.crop_fit(np.stack([points[:, 0], -points[:, 1]], 1))
+    k = render.CROP_SCALE / scale * TRAINED_AT / 512
+    weight = small[..., 0] / small[..., 0].sum()
+    middle = [((np.arange(TRAINED_AT) + 0.5) * weight.sum(axis)).sum() for axis in (0, 1)]
+    expected = (TRAINED_AT / 2 + k * (128 - centre[0]), TRAINED_AT / 2 + k * (128 + centre[1]))
+    assert np.abs(np.subtract(middle, expected)).max() < 0.1

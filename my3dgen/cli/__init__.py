@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--policy",
         default="project",
         choices=("project", "stop", "continue"),
-        help="at the edge of the person's hull: go back to the nearest point in it, stop there, or leave it",
+        help="how much of the change is made of the person's own moments: up to the hull's nearest point, to its edge, or across it",
     )
     sub.add_argument("--steps", type=int, help="steps of the fit")
     with_task(sub)
@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-full", action="store_true", help="leave out full fine-tuning")
     sub.add_argument("--ready", action="store_true", help="use DIR/me.safetensors instead of personalizing")
     sub.add_argument("--tasks", action="store_true", help="also measure every other task (minutes a person)")
-    sub.add_argument("--out", help="folder for contact sheets and the table")
+    sub.add_argument("--out", help="folder for contact sheets, adapters and the tables")
     with_prior(sub)
 
     sub = command("bench", measuring.bench, "milliseconds of each part of the generator")

@@ -47,6 +47,9 @@ def evaluate(args):
     result |= {"rows": rows, "table": table(rows)}
     if args.tasks:
         result |= {"task_rows": task_rows, "task_table": tasks_table(task_rows)}
+    if args.out:
+        tables = "\n\n".join(result[name] for name in ("table", "task_table") if name in result)
+        (Path(args.out) / "tables.md").write_text(tables + "\n")
     return 0, result
 
 

@@ -57,11 +57,3 @@ def perceptual_distance(image: np.ndarray, face: Face, size: int = 256) -> float
     mask = torch.from_numpy(face.valid.astype(np.float32))[None, None]
     a, b = (resize(from_uint8(x)[None], size) for x in (image, face.image))
     return float(perceptual_network()(a, b, resize(mask, size)))
-
-
-def photos_among_themselves(faces: Sequence[Face]) -> float:
-    """ID_sim of real photos: each against the person's other photos, averaged; the ceiling of what a model can reach."""
-    e = embed(faces)
-    cosine = e @ e.T
-    cosine.fill_diagonal_(-1)
-    return float(cosine.max(1).values.mean())

@@ -89,7 +89,10 @@ def _options(kind, args):
         key, _, value = pair.partition("=")
         if key not in types:
             raise My3DGenError(f"--set {pair}: the fields are {', '.join(types)}")
-        values[key] = value == "True" if types[key] is bool else types[key](value)
+        try:
+            values[key] = value == "True" if types[key] is bool else types[key](value)
+        except ValueError as error:
+            raise My3DGenError(f"--set {pair}: expected a value like {types[key].__name__}") from error
     return kind(**values)
 
 
@@ -149,21 +152,21 @@ def _encoder(args):
     from my3dgen.pretraining.encoder import EncoderOptions, train
     from my3dgen.priors import load_prior
 
-    return train(load_prior("heads"), _options(EncoderOptions, args))
+    return train(load_prior("heads", device="cpu"), _options(EncoderOptions, args))
 
 
 def _attributes(args):
     from my3dgen.pretraining.attributes import AttributeOptions, train
     from my3dgen.priors import load_prior
 
-    return train(load_prior("heads"), _options(AttributeOptions, args))
+    return train(load_prior("heads", device="cpu"), _options(AttributeOptions, args))
 
 
 def _directions(args):
     from my3dgen.pretraining.attributes import train_directions
     from my3dgen.priors import load_prior
 
-    return train_directions(load_prior("heads"), args.out)
+    return train_directions(load_prior("heads", device="cpu"), args.out)
 
 
 def _examples(args):
@@ -191,7 +194,7 @@ def _quality(args):
     from my3dgen.pretraining.quality import against_truth, contact_sheets, detection, fronts_come_back
     from my3dgen.priors import load_prior
 
-    prior = load_prior("heads")
+    prior = load_prior("heads", device="cpu")
     figures = against_truth(prior, args.people) | fronts_come_back(prior, args.people)
     figures |= detection(prior, args.views)
     return contact_sheets(prior, args.out) | figures
@@ -201,7 +204,7 @@ def _encoder_start(args):
     from my3dgen.pretraining.quality import encoder_start
     from my3dgen.priors import load_prior
 
-    return encoder_start(load_prior("heads"), args.photos.split())
+    return encoder_start(load_prior("heads", device="cpu"), args.photos.split())
 
 
 RUN = {

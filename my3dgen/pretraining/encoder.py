@@ -42,16 +42,18 @@ def as_cropped(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generato
     """A drawn view [S, S, 3] as `prepare` would crop it, with a landmark finder's errors; uint8 [96, 96, 3]."""
     points = render.five_points(landmarks + rng.normal(0, 0.6, (1, 2)))
     scale, centre = render.crop_fit(np.stack([points[:, 0], -points[:, 1]], 1))
-    k = render.CROP_SCALE / scale * TRAINED_AT / 512 * rng.uniform(0.98, 1.02)
-    matrix = np.array([[k, 0, TRAINED_AT / 2 - k * centre[0]], [0, k, TRAINED_AT / 2 + k * centre[1]]])
-    return cv2.warpAffine(
-        image, matrix, (TRAINED_AT, TRAINED_AT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
-    )
+    side = 4 * TRAINED_AT  # larger first, then averaged: warping alone would leave pixels out
+    k = render.CROP_SCALE / scale * side / 512 * rng.uniform(0.98, 1.02)
+    half = 0.5 * k - 0.5  # landmarks count from a pixel's edge, warping from its middle
+    matrix = np.array([[k, 0, side / 2 - k * centre[0] + half], [0, k, side / 2 + k * centre[1] + half]])
+    large = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return cv2.resize(large, (TRAINED_AT, TRAINED_AT), interpolation=cv2.INTER_AREA)
 
 
 @torch.no_grad()
 def train(prior, o: EncoderOptions) -> dict[str, float]:
-    """Fit the head, measure the ways, and write both. Returns the share of w's variance it explains, on pictures held out."""
+    """Fit the head, measure the ways, and write both. Returns the share of w's variance it explains in
+    views that are left out (of people who are in others)."""
     rng = np.random.default_rng(o.seed)
     shards, trunk = Shards(o.data), load_trunk()
     features, targets = [], []

@@ -171,6 +171,7 @@ def convert(source: str, target: str) -> None:
     `vertex_indices.json`; quads are split as fans; only the Light model's vertices (26,719) are kept.
     """
     folder = Path(source)
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
     neutral = folder / "generic_neutral_mesh.obj"
     if not neutral.is_file():
         raise My3DGenError(

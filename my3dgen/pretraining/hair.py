@@ -26,10 +26,7 @@ def growth(canonical: np.ndarray, hairline: float, bald: float) -> np.ndarray:
     )
     ear = (np.abs(x) > 7.6) & (y < 5.2) & (z > -3.2) & (z < 3.0)
     inside = np.where(ear, np.minimum(inside, -0.5), inside)
-    crown = np.hypot(x, z - 1.5) - 2 - 7.5 * (1 - bald)
-    return np.where(
-        bald > 0.02, np.minimum(inside, np.where(y > 7, 8 * (1 - bald) - 2 + crown * 0, inside)), inside
-    )
+    return np.where(bald > 0.02, np.minimum(inside, np.where(y > 7, 8 * (1 - bald) - 2, inside)), inside)
 
 
 def _noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:

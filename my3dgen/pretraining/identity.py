@@ -71,6 +71,7 @@ def write_people(path: str, seed: int, count: int, photos: int = 6) -> None:
     [H, 112, 112, 3] (somebody else with the hair, glasses, expression, clothes, light, background and camera of this
     person's first photo) and glasses [H, 112, 112, 3] (this person once more, glasses put on or taken off).
     """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     kit = facekit.load()
     rng = np.random.default_rng(seed)
     front = np.nonzero(

@@ -248,7 +248,10 @@ def sample(rng: np.random.Generator) -> np.ndarray:
 
 
 def another_photo(z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same person on another occasion: expression, gaze, garment, light and background drawn anew."""
+    """The same person on another occasion: expression, gaze, garment, light and background drawn anew.
+
+    The length of z is one for all, so what stays is scaled with what is new: by some 4%, as a face is in other photos.
+    """
     out = z.copy()
     for name in PHOTO:
         out[SLICES[name]] = rng.standard_normal(LAYOUT[name])

@@ -24,6 +24,10 @@ class Batch:
     part: Tensor  # [B, S, S] uint8
     landmarks: Tensor  # [B, 68, 2] pixels of S
 
+    def to(self, device: str) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
     def rows(self, index: Tensor) -> Batch:
         """Some of the views."""
         return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
@@ -32,8 +36,7 @@ class Batch:
 class Shards:
     """All shards of a folder in memory; `refresh` takes in shards written since."""
 
-    def __init__(self, folder: str, held_out: int = 1):
-        """The last `held_out` people-shards by number are kept for validation where there is more than one."""
+    def __init__(self, folder: str):
         self.folder, self.loaded, self.data = Path(folder), set(), []
         self.refresh()
         if not self.data:
@@ -80,8 +83,8 @@ def pick_pixels(batch: Batch, rng: np.random.Generator, count: int) -> Tensor:
     size = batch.image.shape[-1]
     out = np.empty((len(batch.z), count), np.int64)
     third = count // 3
-    parts = batch.part.flatten(1).numpy()
-    for row, points, part in zip(out, batch.landmarks.numpy(), parts, strict=True):
+    parts = batch.part.flatten(1).cpu().numpy()
+    for row, points, part in zip(out, batch.landmarks.cpu().numpy(), parts, strict=True):
         chances = np.cumsum(ATTENTION[part], dtype=np.float64)
         row[third:] = np.searchsorted(chances, rng.random(count - third) * chances[-1], side="right")
         # normal clouds about random features, so that lids, brows and lips are seen often
@@ -97,7 +100,7 @@ def attention(batch: Batch) -> Tensor:
     Convolutions see zeros beyond the rim, which shows as a thin frame unless somebody looks at it.
     """
     weights = torch.from_numpy(1 + 2 * np.sqrt(ATTENTION) * (np.arange(8) != WALL)).float()
-    weights = weights[batch.part.long()][:, None]
-    rim = torch.ones(batch.part.shape[-2:], dtype=torch.bool)
+    weights = weights.to(batch.part.device)[batch.part.long()][:, None]
+    rim = torch.ones(batch.part.shape[-2:], dtype=torch.bool, device=batch.part.device)
     rim[RIM:-RIM, RIM:-RIM] = False
     return weights.masked_fill(rim, 6.0)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.volume import make_rays
@@ -29,9 +30,9 @@ class PriorOptions:
     data: str = "data/train"  # folder of rendered shards
     out: str = "runs/prior"  # checkpoints and logs go here
     start_from: str = ""  # a prior file to train on (its w may be shorter); "" starts anew
-    minutes_points: float = 96  # time for the stage in 3D
-    minutes_super: float = 22  # time for super-resolution alone
-    minutes_joint: float = 74  # time for everything together, through the volume renderer
+    minutes_points: float = 96.0  # time for the stage in 3D
+    minutes_super: float = 22.0  # time for super-resolution alone
+    minutes_joint: float = 74.0  # time for everything together, through the volume renderer
     batch: int = 5  # people a step in 3D
     views: int = 2  # views of each of them: planes are the dear part, and both views share them
     pixels: int = 768  # pixels a view in 3D
@@ -62,7 +63,13 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         self.checkpoint = self.out / "checkpoint.pt"
         self.generator = Generator(HEADS)
-        if not self.checkpoint.exists():
+        if self.checkpoint.exists():
+            if options.start_from:
+                raise My3DGenError(
+                    f"{self.checkpoint} is there to go on from, so start_from={options.start_from} would do nothing; give "
+                    "another --out"
+                )
+        else:
             start(self.generator, options.start_from, options.seed)
         self.generator.to(options.device)
         self.average = {k: v.detach().clone() for k, v in self.generator.state_dict().items()}
@@ -125,7 +132,7 @@ class Trainer:
         shell = torch.tensor([0.0, 1.0, 1.0, 0.7], device=sigma.device)
         occupancy = (F.binary_cross_entropy_with_logits(sigma, inside, reduction="none") * shell).mean()
         error = (rgb[:, :, [0, 1, 2]] - colour[:, :, None]).abs().mean(-1)  # [B, P, 3]
-        return {"occupancy": occupancy, "colour": (error * torch.tensor([1.0, 0.3, 0.5])).mean()}
+        return {"occupancy": occupancy, "colour": (error * error.new_tensor([1.0, 0.3, 0.5])).mean()}
 
     def super_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Final pictures of one view of each person; only super-resolution learns."""
@@ -136,7 +143,7 @@ class Trainer:
             features, _, _ = self.generator.renderer(
                 planes, self.generator.decoder, first.camera, HEADS.neural_resolution
             )
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.o.half):
+        with torch.autocast(torch.device(self.o.device).type, torch.bfloat16, enabled=self.o.half):
             image = self.generator.superresolution(features, ws)
         return self._picture_loss(image.float(), first)
 
@@ -206,7 +213,7 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = float(rate) * group["scale"]
             batch = shards.batch(self.rng, (o.batch, o.batch_super, o.batch_joint)[stage], o.views)
-            losses = self._losses(stage, batch)
+            losses = self._losses(stage, batch.to(o.device))
             self.optimiser.zero_grad(set_to_none=True)
             sum(losses.values()).backward()
             torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
@@ -231,7 +238,7 @@ class Trainer:
     def _losses(self, stage: int, batch: Batch) -> dict[str, torch.Tensor]:
         if stage == 1:
             return self.super_loss(batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.o.half):
+        with torch.autocast(torch.device(self.o.device).type, torch.bfloat16, enabled=self.o.half):
             planes = self.generator.planes(
                 self.generator.mapping(batch.z[:: self.o.views], None), noise_mode="none"
             )

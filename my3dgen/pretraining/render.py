@@ -25,7 +25,6 @@ STANDARD = np.array(
     ]
 )
 CROP_SCALE = 300 * 512 / 700
-PITCH = 0.0  # radians the mean head is nodded; set from the standard points in `_frame`
 
 
 @dataclass(frozen=True)

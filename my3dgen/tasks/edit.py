@@ -1,4 +1,5 @@
-"""Editing what somebody does or how old they look: along a direction of the prior, inside the person's hull."""
+"""Editing what somebody does or how old they look: along a direction of the prior, as far as can be
+with what the person's own moments span."""
 
 from __future__ import annotations
 
@@ -118,8 +119,8 @@ def edited(
     Args:
         ws: [L, w_dim], on or near the person's hull.
         strength: in standard deviations of the attribute, at most +-4.
-        policy: at the hull's edge (weights of -beta) "project" to the nearest point of the hull, "stop" there,
-            or "continue" across it.
+        policy: of the change that the anchors can express, at the hull's edge (weights of -beta): "project" to the nearest
+            point of the hull, "stop" there, or "continue" across it. What is then missing is added as above.
         beyond: False leaves out what the person's anchors cannot express.
 
     Returns:

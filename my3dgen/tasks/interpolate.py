@@ -75,13 +75,14 @@ def interpolate(
     ticker = Ticker("interpolate", len(path) + len(film), progress)
     pivot = prior.config.camera_pivot
     sides = [look_at_sampler(y, p, pivot=pivot) for y, p in SIDES]
-    views, frames, done = [], [], 0
+    views, frames, done, going = [], [], 0, True
     for w, c in path:
         views.append(list(render_views(prior, w, [c, *sides])))
         done += 1
-        if not ticker.tick(done, preview=views[-1][0]):
+        going = ticker.tick(done, preview=views[-1][0])
+        if not going:
             break
-    for t in film:
+    for t in film if going else ():  # what was stopped keeps its strip
         w = (1 - float(t)) * ws[0] + float(t) * ws[1]
         frames += render_views(prior, w, [_camera(prior, seen, float(t), cameras)])
         done += 1
