@@ -22,15 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status, result = args.run(args)
         if args.json:
-            print(json.dumps(result), flush=True)
+            print(json.dumps(result))
         else:
             _say(result)
+        sys.stdout.flush()
     except My3DGenError as error:
         print(f"my3dgen: {error}", file=sys.stderr)
         return 2
-    except (
-        BrokenPipeError
-    ):  # whoever read the output has seen enough; nothing may be written when Python ends
+    except BrokenPipeError:
+        # whoever read the output has seen enough; nothing may be written when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -221,6 +221,4 @@ def _say(result: dict) -> None:
         if key in ("table", "task_table"):
             print(value)
         elif key not in ("rows", "task_rows"):
-            print(
-                f"{key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}", flush=True
-            )
+            print(f"{key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}")

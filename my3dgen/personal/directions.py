@@ -122,7 +122,7 @@ def directions(
     with _finding:
         found = _known.get(base.sha256) or _stored(base)
         if found is None:
-            found = _known[base.sha256] = find(base, None, progress)
+            found = find(base, None, progress)
             try:
                 save(cache_folder() / "directions" / f"{base.sha256[:32]}.safetensors", base, found)
             except My3DGenError as error:  # they serve this process all the same

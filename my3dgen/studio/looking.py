@@ -76,8 +76,6 @@ def views(
         [([grid.yaws[column] for column in columns], [grid.pitches[row]]) for row, columns in batches],
     )
     for (row, columns), rendered in zip(batches, pictures, strict=True):
-        if session.deleted:
-            return
         session.touch()
         value = dict(value)
         for name, pixels in rendered.items():
