@@ -30,6 +30,7 @@ from my3dgen.pretraining import (
     raster,
     render,
     shading,
+    sharpen,
     skinmaps,
 )
 from my3dgen.pretraining.encoder import as_cropped
@@ -241,3 +242,56 @@ def test_the_encoder_learns_from_crops_as_they_are_used():
     middle = [((np.arange(TRAINED_AT) + 0.5) * weight.sum(axis)).sum() for axis in (0, 1)]
     expected = (TRAINED_AT / 2 + k * (128 - centre[0]), TRAINED_AT / 2 + k * (128 + centre[1]))
     assert np.abs(np.subtract(middle, expected)).max() < 0.1
+
+
+@pytest.fixture
+def two_people(tmp_path: Path) -> Path:
+    """A shard of two people from two sides: noise, but with what a shard holds."""
+    rng, side = np.random.default_rng(0), HEADS.output_resolution
+    np.savez(
+        tmp_path / "heads_00000.npz",
+        z=np.stack([people.sample(rng) for _ in range(2)]),
+        camera=np.broadcast_to(front(0, 0).numpy(), (2, 2, 25)),
+        image=rng.integers(0, 256, (2, 2, side, side, 3), np.uint8),
+        depth=np.full((2, 2, side, side), 2.7, np.float16),
+        part=np.full((2, 2, side, side), shading.SKIN, np.uint8),
+        landmarks=np.full((2, 2, 68, 2), side / 2, np.float32),
+    )
+    return tmp_path
+
+
+def test_sharpening_trains_super_resolution_alone_and_resumes(two_people: Path):
+    options = sharpen.SharpenOptions(
+        str(two_people),
+        out=str(two_people / "out.safetensors"),
+        run=str(two_people / "run"),
+        batch=1,
+        minutes=1e-6,
+    )
+    assert sharpen.Sharpener(options).run()["steps"] == 1
+    before = load_prior("heads", device="cpu").generator.state_dict()
+    after = load_prior(options.out, device="cpu").generator.state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("superresolution.") for name in moved)
+    assert sharpen.Sharpener(dataclasses.replace(options, minutes=1e-6)).run()["steps"] == 1  # it was done
+    more = sharpen.Sharpener(dataclasses.replace(options, minutes=1.0))
+    more.resume()
+    assert more.step == 1 and 0 < more.spent < 60
+
+
+def test_a_window_is_sharpened_as_in_the_whole_picture(two_people: Path):
+    sharpener = sharpen.Sharpener(
+        sharpen.SharpenOptions(str(two_people), run=str(two_people / "run"), batch=2)
+    )
+    shards = people_data.Shards(str(two_people))
+    kept = sharpener.features(shards)
+    for _ in range(3):
+        w = sharpener.windows(shards, kept)
+        with torch.no_grad():
+            inside = sharpener.net.blocks(w.features, w.ws)[w.inner]
+            whole = sharpener.net(kept["features"].float(), kept["ws"][:, None])
+        raw = kept["features"][:, :3].float().unfold(2, w.raw.shape[-1], 1).unfold(3, w.raw.shape[-1], 1)
+        for picture, small in zip(inside, w.raw, strict=True):
+            row, y, x = ((raw - small[None, :, None, None]).abs().amax((1, 4, 5)) == 0).nonzero()[0].tolist()
+            there = whole[row, :, 4 * y : 4 * y + picture.shape[-2], 4 * x : 4 * x + picture.shape[-1]]
+            assert torch.allclose(picture, there, atol=1e-3)

@@ -33,6 +33,13 @@ def main(argv=None) -> int:
         run="runs/prior",
         out="assets/heads.safetensors",
     )
+    command(
+        "sharpen",
+        "train super-resolution on against a critic (resumes)",
+        data="data/train",
+        prior="assets/heads.safetensors",
+        out="assets/heads.safetensors",
+    )
     command("landmarks", "train the 68-landmark predictor", data="data/train", out="assets/landmarks68.dat")
     command("perceptual", "train the perceptual trunk", data="data/train", out="assets")
     command(
@@ -121,6 +128,12 @@ def _export(args):
     from my3dgen.pretraining.prior import export
 
     return export(Path(args.run) / "checkpoint.pt", args.out)
+
+
+def _sharpen(args):
+    from my3dgen.pretraining.sharpen import Sharpener, SharpenOptions
+
+    return Sharpener(_options(SharpenOptions, args)).run()
 
 
 def _landmarks(args):
@@ -212,6 +225,7 @@ RUN = {
     "render": _render,
     "prior": _prior,
     "export-prior": _export,
+    "sharpen": _sharpen,
     "landmarks": _landmarks,
     "perceptual": _perceptual,
     "identity-people": _identity_people,

@@ -52,22 +52,23 @@ def as_cropped(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generato
 
 @torch.no_grad()
 def train(prior, o: EncoderOptions) -> dict[str, float]:
-    """Fit the head, measure the ways, and write both. Returns the share of w's variance it explains in
-    views that are left out (of people who are in others)."""
+    """Fit the head, measure the ways, and write both. Returns the share of w's variance that the head explains in
+    views of people left out."""
     rng = np.random.default_rng(o.seed)
     shards, trunk = Shards(o.data), load_trunk()
-    features, targets = [], []
+    features, targets, held = [], [], o.views // 10
     for start in range(0, o.views, 50):
         rows = []
         for _ in range(min(50, o.views - start)):
             shard = shards.data[rng.integers(len(shards.data))]
-            rows.append((shard, rng.integers(len(shard["z"])), rng.integers(shard["camera"].shape[1])))
+            known = len(shard["z"]) * 9 // 10  # the last tenth of a shard's people is left out
+            who = (known, len(shard["z"])) if start + len(rows) < held else (0, known)
+            rows.append((shard, rng.integers(*who), rng.integers(shard["camera"].shape[1])))
         crops = np.stack([as_cropped(s["image"][i, v], s["landmarks"][i, v], rng) for s, i, v in rows])
         features.append(trunk.describe(torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1))
         z = torch.from_numpy(np.stack([s["z"][i] for s, i, _ in rows]))
         targets.append(prior.generator.mapping(z, None)[:, 0])
     x, y = torch.cat(features).double(), torch.cat(targets).double()
-    held = len(x) // 10
     mean_x, mean_y = x[held:].mean(0), y[held:].mean(0)
     a, b = x[held:] - mean_x, y[held:] - mean_y
     variance = a.square().mean()

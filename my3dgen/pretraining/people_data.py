@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,11 @@ class Shards:
             shard = self.data[rng.integers(len(self.data))]
             i = rng.integers(len(shard["z"]))
             rows += [(shard, i, v) for v in rng.permutation(shard["camera"].shape[1])[:views]]
+        return self.rows(rows)
+
+    @staticmethod
+    def rows(rows: Sequence[tuple[dict, int, int]]) -> Batch:
+        """Chosen views: (an element of `data`, person, view) each."""
 
         def stack(name, per_view=True):
             return torch.from_numpy(np.stack([s[name][i, v] if per_view else s[name][i] for s, i, v in rows]))

@@ -169,10 +169,7 @@ class Trainer:
 
     def _picture_loss(self, image: torch.Tensor, truth: Batch) -> dict[str, torch.Tensor]:
         mask = attention(truth)
-        losses = {
-            "image": 0.5 * ((image - truth.image).abs() * mask).mean(),
-            "edges": edge_loss(image, truth.image, mask),
-        }
+        losses = picture_loss(image, truth.image, mask)
         if self.o.perceptual:
             distance = load_perceptual(image.device)
             side = image.shape[-1] // 2  # a window: whole pictures cost four times as much
@@ -219,7 +216,7 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
             self.optimiser.step()
             self.step += 1
-            self._average()
+            averaged(self.average, self.generator, min(o.ema, (1 + self.step) / (10 + self.step)))
             for k, v in losses.items():
                 totals[k] = totals.get(k, 0.0) + float(v.detach())
             now = time.monotonic()
@@ -246,13 +243,15 @@ class Trainer:
         losses = self.point_loss(batch, planes)
         return losses | self.render_loss(batch, planes) if stage == 2 else losses
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.o.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.generator.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.average[
-                name
-            ].copy_(value)
+
+@torch.no_grad()
+def averaged(average: dict[str, torch.Tensor], net: torch.nn.Module, decay: float) -> None:
+    """Move a running average of a network's weights towards the present ones, in place."""
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
 
 
 def start(generator: Generator, start_from: str = "", seed: int = 0) -> None:
@@ -297,6 +296,11 @@ def take_over(generator: Generator, before: Generator) -> None:
             value[:, : old.shape[1]] = old * (value.shape[1] / old.shape[1]) ** 0.5
         else:
             value.copy_(old)
+
+
+def picture_loss(image: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Differences of pixels and of their gradients, [B, 3, H, W] each, the mask [B, 1, H, W]."""
+    return {"image": 0.5 * ((image - truth).abs() * mask).mean(), "edges": edge_loss(image, truth, mask)}
 
 
 def edge_loss(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -41,6 +41,10 @@ class SuperResolution(nn.Module):
                 align_corners=False,
                 antialias=self.config.sr_antialias,
             )
+        return self.blocks(features, ws, half)
+
+    def blocks(self, features: Tensor, ws: Tensor, half: bool = False) -> Tensor:
+        """The two blocks alone, on features of any size, such as a window of a rendering."""
         last = ws[:, -1:].expand(-1, 3, -1)
         x, image = fast_layout(features.bfloat16() if half else features), features[:, :3]
         for block in (self.block0, self.block1):
