@@ -192,6 +192,7 @@ def test_stop_keeps_what_there_is_and_delete_empties_every_tab(visit):
     page.locator("#inversion-stop").click()
     expect(page.locator("#inversion-panel")).to_contain_text("there is nothing to compare")
     expect(page.locator("#inversion-shots img")).to_have_count(0)
+    v.fill_slider("Projection steps", "250")
     page.locator("#inversion-start").click()
     expect(page.locator("#inversion-panel")).to_contain_text("Personalized model")
     page.locator("#inversion-stop").click()

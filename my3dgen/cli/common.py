@@ -75,15 +75,12 @@ def writable(folder: str | os.PathLike) -> str:
 
 def write(folder: str, stem: str, images: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Write pictures as PNG; returns name -> path."""
-    from PIL import Image
+    from my3dgen.writing import write_picture
 
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, image in images.items():
-        path = place / (f"{stem}.png" if name == "image" else f"{stem}_{name}.png")
-        Image.fromarray(image).save(path)
-        files[name] = str(path)
+        path = Path(folder) / (f"{stem}.png" if name == "image" else f"{stem}_{name}.png")
+        files[name] = str(write_picture(image, path))
     return files
 
 

@@ -8,7 +8,6 @@ warnings), which prior the latents are of, and `image_<i>_valid.png` the pixels 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from my3dgen.faces import Face
 from my3dgen.faces.pose import mean_landmarks
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.objective import usable
+from my3dgen.writing import replacing, write_picture
 
 EXTRAS = "my3dgen.json"
 _OURS = re.compile(r"image_\d+(\.png|_valid\.png|_latent\.npy)")
@@ -40,9 +40,9 @@ def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
     labels, extras = [], []
     for i, face in enumerate(faces):
         name = f"image_{i}.png"
-        Image.fromarray(face.image).save(folder / name)
+        write_picture(face.image, folder / name)
         if not face.valid.all():
-            Image.fromarray(face.valid).save(folder / f"image_{i}_valid.png")
+            write_picture(face.valid, folder / f"image_{i}_valid.png")
         labels.append([name, [float(x) for x in face.camera]])
         extras.append(
             {
@@ -88,10 +88,8 @@ def write_anchors(folder: str | Path, anchors: Anchors, prior_sha256: str | None
         )
     for (name, _), w in zip(labels, anchors.ws, strict=True):
         path = folder / f"{Path(name).stem}_latent.npy"
-        partly = path.with_suffix(".part")
-        with partly.open("wb") as file:
+        with replacing(path) as file:
             np.save(file, w[None].float().cpu().numpy())
-        os.replace(partly, path)
     labels = [[name, c.tolist()] for (name, _), c in zip(labels, anchors.cameras, strict=True)]
     _write_json(folder / "dataset.json", {"labels": labels})
     _write_json(folder / EXTRAS, _extras(folder) | {"latents_of": prior_sha256})
@@ -210,10 +208,8 @@ def _extras_of_images(folder: Path, names: Sequence[str]) -> dict[str, Mapping]:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    """Whole or not at all."""
-    partly = path.with_suffix(".part")
-    partly.write_text(json.dumps(value))
-    os.replace(partly, path)
+    with replacing(path) as file:
+        file.write_text(json.dumps(value))
 
 
 def _read_json(path: Path) -> dict:

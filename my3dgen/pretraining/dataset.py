@@ -8,6 +8,7 @@ import numpy as np
 
 from my3dgen.cameras import camera as orbit_camera
 from my3dgen.pretraining import facekit, people, render
+from my3dgen.writing import replacing
 
 
 def random_camera(rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
@@ -46,9 +47,8 @@ def write_shard(
             view = render.draw(kit, person, head, out["camera"][i, j], size, supersample)
             for name in ("image", "depth", "part", "landmarks"):
                 out[name][i, j] = getattr(view, name)
-    temporary = Path(path).with_name("part_" + Path(path).name)
-    np.savez(temporary, **out)
-    temporary.rename(path)
+    with replacing(path) as file:
+        np.savez(file, **out)
 
 
 def write_shards(folder: str, first: int, count: int, people_count: int = 250, **options) -> None:

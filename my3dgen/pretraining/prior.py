@@ -21,6 +21,7 @@ from my3dgen.pretraining.mapping import teach
 from my3dgen.pretraining.people_data import Batch, Shards, attention, pick_pixels
 from my3dgen.pretraining.shading import WALL
 from my3dgen.priors import load_prior
+from my3dgen.writing import replacing
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,8 @@ class Trainer:
             "progress": (self.step, self.spent, self.stage),
             "options": asdict(self.o),
         }
-        temporary = self.out / "checkpoint.tmp"
-        torch.save(state, temporary)
-        temporary.rename(self.checkpoint)
+        with replacing(self.checkpoint) as file:
+            torch.save(state, file)
 
     def resume(self) -> bool:
         if not self.checkpoint.exists():

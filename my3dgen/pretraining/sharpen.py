@@ -25,6 +25,7 @@ from my3dgen.pretraining.people_data import Shards, attention
 from my3dgen.pretraining.prior import averaged, picture_loss
 from my3dgen.priors import load_prior
 from my3dgen.priors.files import save_prior
+from my3dgen.writing import replacing
 
 MARGIN = 4  # rendered pixels around a window: convolutions must not see its edges as edges
 
@@ -108,9 +109,8 @@ class Sharpener:
 
     def save(self) -> None:
         state = {name: getattr(self, name).state_dict() for name in self.kept}
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state | {"average": self.average, "progress": (self.step, self.spent)}, temporary)
-        temporary.rename(self.checkpoint)
+        with replacing(self.checkpoint) as file:
+            torch.save(state | {"average": self.average, "progress": (self.step, self.spent)}, file)
 
     def resume(self) -> None:
         if self.checkpoint.exists():

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from torch import Tensor
 from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d.config import GeneratorConfig
 from my3dgen.models.eg3d.generator import Generator
+from my3dgen.writing import replacing
 
 FORMAT, VERSION = "my3dgen-prior", "1"
 MAX_VALUES = 150_000_000  # in one generator; FFHQ has 31 million
@@ -100,20 +99,8 @@ def save_prior(
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a .safetensors whole or not at all: readers never see half a file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise My3DGenError(f"{path} cannot be written ({error.strerror}); choose another folder.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(safetensors.torch.save(dict(tensors), metadata=dict(metadata)))
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would surprise whoever shares the folder
-        os.replace(temporary, path)
-    except OSError as error:
-        raise My3DGenError(f"{path} cannot be written ({error.strerror}); choose another folder.") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write_bytes(safetensors.torch.save(dict(tensors), metadata=dict(metadata)))
 
 
 def load_prior_file(path: Path) -> tuple[Generator, str, str]:

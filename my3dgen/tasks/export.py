@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from my3dgen.errors import My3DGenError
@@ -16,6 +15,7 @@ from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.look import front, render_view
 from my3dgen.tasks.mesh import behind, find_wall, mesh, seen, write_mesh
 from my3dgen.tasks.video import turntable, write_video
+from my3dgen.writing import write_picture
 
 # format -> the file's name in the folder
 FILES = {
@@ -77,9 +77,9 @@ def export(
     listener = _Listener(progress)
     # quick things first: whoever stops the film has them
     if "png" in paths:
-        written["png"] = _write_picture(render_view(prior, ws, yaw, pitch), paths["png"])
+        written["png"] = write_picture(render_view(prior, ws, yaw, pitch), paths["png"])
     if "depth" in paths:
-        written["depth"] = _write_picture(depth_picture(prior, ws, front(prior, yaw, pitch)), paths["depth"])
+        written["depth"] = write_picture(depth_picture(prior, ws, front(prior, yaw, pitch)), paths["depth"])
     shapes = [name for name in ("glb", "ply") if name in paths]
     if shapes:
         try:
@@ -152,14 +152,3 @@ def _face(prior, ws: Tensor | None, anchor: int) -> Tensor:
             f"ws has shape {tuple(ws.shape)}; the prior {prior.name!r} expects one latent of {list(expected)}."
         )
     return ws
-
-
-def _write_picture(picture: np.ndarray, path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-    except OSError as error:
-        raise My3DGenError(
-            f"{path} cannot be written ({error.strerror or error}); choose another folder."
-        ) from error
-    return path

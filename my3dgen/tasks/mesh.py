@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from torch import Tensor
 from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d.volume import PORTION, make_rays
 from my3dgen.progress import ProgressCallback, Ticker
+from my3dgen.writing import replacing
 
 HALF = math.log(2.0)  # optical depth at which half the light is absorbed
 OPAQUE = 1e4  # an optical depth that nothing passes
@@ -269,18 +268,8 @@ def write_mesh(mesh: Mesh, path: str | Path) -> Path:
     if path.suffix.lower() not in formats:
         raise My3DGenError(f"A mesh is written as .glb or .ply, not as {path.name[:80]!r}.")
     data = formats[path.suffix.lower()](mesh)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would surprise whoever shares the folder
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise My3DGenError(f"{path} cannot be written ({error.strerror}); choose another folder.") from error
+    with replacing(path) as file:
+        file.write_bytes(data)
     return path
 
 

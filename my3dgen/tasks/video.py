@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +14,7 @@ from my3dgen.cameras import orbit
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import ProgressCallback, Ticker
 from my3dgen.tasks.look import render_views
+from my3dgen.writing import replacing
 
 YAW, PITCH = 0.45, 0.12  # radians; further round, a prior guesses what it has hardly seen
 # Without this, players take small films for another colour standard than large ones and skin changes its hue.
@@ -107,20 +106,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30)
     if first is None:
         raise My3DGenError("A film needs at least one frame; got none.")
     _require_picture(first, np.shape(first))
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".mp4")
-        os.close(handle)
-        _encode(temporary, chain([first], frames), first.shape, fps)
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would surprise whoever shares the folder
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error).strip().splitlines()[-1][:200]
-        raise My3DGenError(f"{path} cannot be written ({reason}); choose another folder.") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    with replacing(path) as file:
+        _encode(str(file), chain([first], frames), first.shape, fps)
     return path
 
 
