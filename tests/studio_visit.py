@@ -108,6 +108,17 @@ class Visit:
                 return
         expect(slider).to_have_value(value)
 
+    def fill_number(self, label: str, value: str) -> None:
+        """The same for a field without a slider."""
+        number = self.page.get_by_label(label)
+        for _ in range(3):
+            number.fill(value)
+            number.blur()
+            self.page.wait_for_timeout(300)
+            if number.input_value() == value:
+                return
+        expect(number).to_have_value(value)
+
     def run(self, task: str) -> None:
         """Start a task and wait for all of its results."""
         self.page.locator(f"#{task}-start").click()

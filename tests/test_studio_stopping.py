@@ -18,7 +18,7 @@ import my3dgen
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, jobs, panels, service, tab_compare, task_panel, tasks
-from my3dgen.studio.page import Page
+from my3dgen.studio.page import Job, Page
 from my3dgen.studio.session import Model, Registry, Session
 from my3dgen.studio.task_panel import TaskPanel
 from my3dgen.studio.tasks import Missing, Outcome
@@ -103,6 +103,26 @@ def test_stopped_while_it_waits_for_a_free_place_it_ends_as_it_begins(session: S
     jobs.wait(session, "edit")
     events = list(tasks.edit(session, MODEL, photo, "smile", 0.0, "project", 0))
     assert not events[-1].stopped
+
+
+def test_what_waits_or_runs_is_not_started_again(session: Session):
+    job = Job("invert", "one fit runs at a time", None, None, None, lambda session: not session.deleted)
+
+    def buttons() -> tuple[bool, bool]:
+        return job.startable(session)["interactive"], job.stoppable(session)["interactive"]
+
+    assert buttons() == (True, False)
+    panel, start, stop = job.queued(session)
+    assert "Waiting for a free place: one fit" in panel
+    assert (start["interactive"], stop["interactive"]) == buttons() == (False, True)
+    with jobs.running(session, "invert"), jobs.running(session, "edit"):
+        assert buttons() == (False, True)
+    assert buttons() == (True, False)
+    job.queued(session)
+    assert [each["interactive"] for each in job.ended(session)] == [True, False], "it failed before it began"
+    assert not session.waits() and buttons() == (True, False)
+    session.deleted = True
+    assert buttons() == (False, False)
 
 
 def test_a_stop_ends_its_own_job_only(session: Session):

@@ -11,7 +11,7 @@ from my3dgen.progress import Progress
 from my3dgen.studio import figures, looking, panels, service
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.mesh_viewer import mesh_file, mesh_viewer
-from my3dgen.studio.page import EXPORT, LIGHT, QUIET, Page, queuer, session_of, stopper
+from my3dgen.studio.page import EXPORT, LIGHT, QUIET, Job, Page, session_of
 
 MESH, FILM, PICTURE = "mesh", "film", "picture"
 KINDS = {MESH: ["glb", "ply"], FILM: ["mp4"], PICTURE: ["png"]}
@@ -47,7 +47,10 @@ def build(page: Page, anchor: gr.Slider) -> None:
                     "Stop", variant="stop", interactive=False, elem_id="export-stop", scale=1, min_width=90
                 )
             panel = gr.HTML(
-                _idle(), apply_default_css=False, elem_id="export-panel", elem_classes="m3-task-panel"
+                panels.not_started(None),
+                apply_default_css=False,
+                elem_id="export-panel",
+                elem_classes="m3-task-panel",
             )
         with gr.Column(scale=3, min_width=300):
             shape = mesh_viewer("export-mesh")
@@ -69,7 +72,6 @@ def build(page: Page, anchor: gr.Slider) -> None:
             )
             made = gr.State([])  # what has been made: an empty player or frame is not shown
 
-    options = QUIET
     viewers = {MESH: shape, FILM: film, PICTURE: picture}
     what.change(
         lambda chosen, made: [
@@ -78,26 +80,23 @@ def build(page: Page, anchor: gr.Slider) -> None:
         [what, made],
         list(viewers.values()),
         **LIGHT,
-        **options,
+        **QUIET,
     )
-    queued = start.click(
-        queuer("export", "one file is made at a time", None), None, [panel, start, stop], **LIGHT, **options
+    job = Job(
+        "export",
+        "one file is made at a time",
+        start,
+        stop,
+        panel,
+        lambda session: session.model() is not None,
+        curve=None,
     )
     takes = [what, side, anchor, resolution, frames, yaw, pitch, made]
-    running = queued.then(_export, takes, [panel, *viewers.values(), files, made], **EXPORT, **options)
-    page.changed_by(running)
-    running.failure(_idle, None, panel, queue=False, **options)
-    stop.click(stopper("export"), None, stop, queue=False, **options)
-    page.follow(start, lambda session: gr.update(interactive=session.model() is not None))
-    page.follow(stop, lambda session: gr.update(interactive="export" in session.running))
-    for component, value in [(panel, _idle()), (shape, None), (made, [])]:
+    page.runs(job, _export, takes, [panel, *viewers.values(), files, made], **EXPORT)
+    for component, value in [(panel, panels.not_started(None)), (shape, None), (made, [])]:
         page.blank(component, value)
     for component in (film, picture, files):
         page.blank(component, gr.update(value=None, visible=False))
-
-
-def _idle() -> str:
-    return panels.not_started(None)
 
 
 @guarded

@@ -41,6 +41,11 @@ def wait(session: Session, kind: str) -> None:
     session.queued[kind] = time.monotonic()
 
 
+def busy(session: Session, kind: str) -> bool:
+    """Whether a job was asked for and has not ended."""
+    return kind in session.running or session.waits(kind)
+
+
 def stop(session: Session, job: str) -> None:
     """Ask one job of this session to stop and keep what there is; the others go on.
 

@@ -28,30 +28,45 @@ def session_of(request: gr.Request) -> Session:
     return REGISTRY.get(request.session_hash)
 
 
-def queuer(job: str, place: str, curve: str | None = "") -> Callable:
-    """What a start button does before its job begins: [panel, start, stop]. From then on the job can be stopped.
+@dataclass(frozen=True)
+class Job:
+    """What a start button begins, a stop button ends early, and a panel reports."""
 
-    place: what is waited for, in words; curve: as `panels.fit_panel` takes it.
-    """
+    name: str  # what the session calls it while it waits and runs
+    place: str  # what it waits for, in words
+    start: gr.Button
+    stop: gr.Button
+    panel: gr.HTML
+    ready: Callable[[Session], bool]  # whether it could be started
+    curve: str | None = ""  # as `panels.fit_panel` takes it
 
-    @guarded
-    def queued(request: gr.Request) -> Any:
-        jobs.wait(session_of(request), job)
-        panel = panels.fit_panel(f"Waiting for a free place: {place}", 0.0, "", "", curve)
-        return panel, gr.update(interactive=False), gr.update(interactive=True)
+    def startable(self, session: Session) -> Any:
+        """The start button's state: nobody asks for what is under way, or waits for its turn."""
+        return gr.update(interactive=self.ready(session) and not jobs.busy(session, self.name))
 
-    return queued
+    def stoppable(self, session: Session) -> Any:
+        """The stop button's state."""
+        return gr.update(interactive=jobs.busy(session, self.name))
 
+    def queued(self, session: Session) -> Any:
+        """It was asked for, and can be stopped from now on: [panel, start, stop]."""
+        jobs.wait(session, self.name)
+        title = f"Waiting for a free place: {self.place}"
+        return (
+            panels.fit_panel(title, 0.0, "", "", self.curve),
+            self.startable(session),
+            self.stoppable(session),
+        )
 
-def stopper(job: str) -> Callable:
-    """What a stop button does: it asks its job to stop, and says once that it was heard."""
-
-    @guarded
-    def stop(request: gr.Request) -> Any:
-        jobs.stop(session_of(request), job)
+    def stopped(self, session: Session) -> Any:
+        """It was asked to stop, and the button says once that this was heard."""
+        jobs.stop(session, self.name)
         return gr.update(interactive=False)
 
-    return stop
+    def ended(self, session: Session) -> Any:
+        """It is over, however it went: [start, stop]."""
+        session.queued.pop(self.name, None)
+        return self.startable(session), self.stoppable(session)
 
 
 def numbered(session: Session) -> Any:
@@ -96,6 +111,30 @@ class Page:
     def on_load(self, function: Callable, outputs: Any) -> None:
         """Call a function once, when the page opens."""
         self.loads.append((function, outputs))
+
+    def runs(self, job: Job, handler: Callable, takes: Any, outputs: Any, **where: Any) -> Any:
+        """Connect a job's buttons: its handler runs when its turn comes. Returns that event, which changes the session.
+
+        where: how it is queued (FIT, EXPORT).
+        """
+
+        def with_session(function: Callable[[Session], Any]) -> Callable:
+            @guarded
+            def called(request: gr.Request) -> Any:
+                return function(session_of(request))
+
+            return called
+
+        buttons, at_once = [job.start, job.stop], {"queue": False, **QUIET}
+        asked = job.start.click(with_session(job.queued), None, [job.panel, *buttons], **LIGHT, **QUIET)
+        running = asked.then(handler, takes, outputs, **where, **QUIET)
+        for over in (running.success, running.failure):
+            over(with_session(job.ended), None, buttons, **at_once)
+        running.failure(lambda: panels.not_started(job.curve), None, job.panel, **at_once)
+        job.stop.click(with_session(job.stopped), None, job.stop, **at_once)
+        self.follow(job.start, job.startable)
+        self.follow(job.stop, job.stoppable)
+        return self.changed_by(running)
 
     def go(self, button: gr.Button, tab: str) -> None:
         """Make a button open another tab."""

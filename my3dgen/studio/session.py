@@ -121,10 +121,10 @@ class Session:
         """Whether anything would be lost with it."""
         return bool(self.photos or self.models or self.running or self.waits())
 
-    def waits(self) -> bool:
-        """Whether a job of this session waits for its turn: that is use, too."""
+    def waits(self, job: str | None = None) -> bool:
+        """Whether a job (None: any) of this session waits for its turn: that is use, too."""
         oldest = time.monotonic() - QUEUE_SECONDS
-        return any(since > oldest for since in tuple(self.queued.values()))
+        return any(since > oldest for each, since in tuple(self.queued.items()) if job in (None, each))
 
     def accepted(self) -> list[Photo]:
         """The photos that are good enough to work with."""

@@ -10,7 +10,7 @@ import gradio as gr
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, figures, inputs, panels, photo_set, priors, service
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Page, queuer, session_of, stopper
+from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, session_of
 from my3dgen.studio.session import Session
 
 INTRO = "Finds each photo in the pretrained model, then teaches it your face: a few minutes on a laptop."
@@ -50,25 +50,12 @@ def build(page: Page) -> None:
     onwards = gr.Button("Next: look around", variant="primary", interactive=False, elem_id="to-look")
 
     options = QUIET
-    queued = start.click(
-        queuer("fit", "one personalization runs at a time"), None, [panel, start, stop], **LIGHT, **options
-    )
-    fitting = queued.then(
-        _fit,
-        [prior, rank, steps, seed, symmetry],
-        [panel, need, start, stop],
-        **FIT,
-        **options,
-    )
-    page.changed_by(fitting)
-    fitting.failure(panels.not_started, None, panel, queue=False, **options)
-    stop.click(stopper("fit"), None, stop, queue=False, **options)
+    job = Job("fit", "one personalization runs at a time", start, stop, panel, _ready)
+    page.runs(job, _fit, [prior, rank, steps, seed, symmetry], [panel, need], **FIT)
     page.changed_by(chooser.input(_choose, chooser, None, **LIGHT, **options))
     loading = page.changed_by(upload.upload(_upload, upload, upload, **RENDER, **options))
     loading.failure(lambda: None, None, upload, queue=False, **options)
     page.go(onwards, "look")
-    page.follow(start, _start)
-    page.follow(stop, lambda session: gr.update(interactive="fit" in session.running))
     page.follow(need, _need)
     page.blank(panel, panels.not_started())
     page.follow(result, _result)
@@ -105,10 +92,9 @@ def _note(prior: str) -> str:
     return panels.prior_note(offer.title, offer.about, [how, compute.terms(prior), compute.download(prior)])
 
 
-def _start(session: Session) -> Any:
+def _ready(session: Session) -> bool:
     # Photos that were refused for one kind of prior may be good for another.
-    ready = bool(session.accepted() or photo_set.stale(session))
-    return gr.update(interactive=ready and not session.running)
+    return bool(session.accepted() or photo_set.stale(session)) and not session.running
 
 
 def _need(session: Session) -> Any:
@@ -156,23 +142,18 @@ def _download(session: Session) -> Any:
 def _fit(
     prior: str, rank: float, steps: float, seed: float, symmetry: bool, request: gr.Request
 ) -> Iterator[Any]:
-    """Run a fit; whatever happens the start button comes back."""
+    """Run a fit."""
     session = session_of(request)
     options = service.fit_options(prior, rank, steps, seed, symmetry)
     state = panels.Running()
-    buttons = gr.update(interactive=False), gr.update(interactive=True)
     for report in service.fit(session, options):
         if isinstance(report, Progress):
             state.add(report)
-            yield (
-                state.html(),
-                panels.hint("Working. You can stop at any time and keep what there is."),
-                *buttons,
-            )
+            yield state.html(), panels.hint("Working. You can stop at any time and keep what there is.")
         else:
             done = "Stopped early" if report.report.get("stopped") else "Done"
             panel = panels.fit_panel(f"{done}: {report.label}", 1.0, "", state.preview, state.curve())
-            yield panel, gr.skip(), gr.skip(), gr.skip()
+            yield panel, gr.skip()
 
 
 @guarded

@@ -14,7 +14,7 @@ import numpy as np
 from my3dgen.progress import Progress
 from my3dgen.studio import figures, inputs, panels, ready, service, task_photo, tasks
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Page, queuer, session_of, stopper
+from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, session_of
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
@@ -173,21 +173,10 @@ class TaskPanel:
         page, task = self.page, self.task
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
-        queued = self.start.click(
-            queuer(task.job, "one fit runs at a time"),
-            None,
-            [self.panel, self.start, self.stop],
-            **LIGHT,
-            **QUIET,
-        )
-        running = queued.then(self._handler(), takes, outputs, **FIT, **QUIET)
-        page.changed_by(running)
-        running.failure(panels.not_started, None, self.panel, queue=False, **QUIET)
+        job = Job(task.job, "one fit runs at a time", self.start, self.stop, self.panel, _has_model)
+        running = page.runs(job, self._handler(), takes, outputs, **FIT)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
-        self.stop.click(stopper(task.job), None, self.stop, queue=False, **QUIET)
         page.follow(need, lambda session: _need(session, task))
-        page.follow(self.start, lambda session: gr.update(interactive=session.model() is not None))
-        page.follow(self.stop, lambda session: gr.update(interactive=task.job in session.running))
         page.blank(self.panel, panels.not_started())
         for component, value in zip(self.results, self.updates(None, task.empty), strict=True):
             page.blank(component, value)
@@ -294,6 +283,10 @@ def _done(state: panels.Running, outcomes: list[Outcome], missing: list[Missing]
         title = "Done, but not everything worked" if missing else "Done"
     reasons = " ".join(each.reason for each in missing)
     return panels.fit_panel(title, 1.0, reasons, state.preview, state.curve())
+
+
+def _has_model(session: Session) -> bool:
+    return session.model() is not None
 
 
 def _need(session: Session, task: Task) -> str:
