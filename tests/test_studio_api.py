@@ -302,24 +302,3 @@ def test_the_real_app_answers_soon(tmp_path: Path):
     server = serve([str(ROOT / "app.py")], tmp_path)
     assert next(server).cpu_seconds < 3 * gradio, "heavy things are imported when they are needed"
     server.close()
-
-
-def test_the_real_models_end_to_end(real_app: Served):
-    """One photo of an example person (its mirror image makes it two), few steps: everything fits together."""
-    client = Client(real_app.url, verbose=False)
-    person = ROOT / "examples" / "ada"
-    gallery, report = client.predict([handle_file(person / "photo_09.jpg")], True, api_name="/prepare")
-    assert len(gallery) == 1, report
-    assert abs(report["accepted"][0]["yaw_degrees"]) < 25
-    adapter, report = client.predict("heads", 1, 2, 0, False, api_name="/personalize")
-    assert (report["prior"], report["anchors"], report["stopped"]) == ("heads", 2, False)
-    assert Path(adapter).stat().st_size == report["bytes"] < 600_000
-    before, after, _ = client.predict(0, 0.2, 0.1, handle_file(adapter), api_name="/render")
-    before, after = (np.asarray(Image.open(path)).astype(int) for path in (before, after))
-    assert before.shape == after.shape == (256, 256, 3)
-    assert 0 < np.abs(before - after).mean() < 60
-    before, after, report = client.predict(handle_file(person / "test_00.jpg"), 2, 0, api_name="/invert")
-    assert set(report["personalized"]) >= {"id_sim", "perceptual", "seconds"}
-    assert client.predict(api_name="/delete_my_data") == {"deleted": True}
-    assert "EXTERNAL" not in real_app.log.read_text()
-    client.close()

@@ -181,12 +181,19 @@ def test_deleting_removes_what_tasks_made(app: Served, client: Client, photos):
 
 
 def test_the_real_tasks_end_to_end(real_app: Served):
-    """Every task on the real models with two steps: the parts fit together."""
+    """One photo of an example person (its mirror image makes it two), two steps, every task: everything fits together."""
     client = Client(real_app.url, verbose=False)
     person = ROOT / "examples" / "ada"
-    shots = [handle_file(person / f"photo_0{i}.jpg") for i in (8, 9)]
-    client.predict(shots, True, api_name="/prepare")
-    client.predict("heads", 1, 2, 0, False, api_name="/personalize")
+    gallery, report = client.predict([handle_file(person / "photo_09.jpg")], True, api_name="/prepare")
+    assert len(gallery) == 1, report
+    assert abs(report["accepted"][0]["yaw_degrees"]) < 25
+    adapter, report = client.predict("heads", 1, 2, 0, False, api_name="/personalize")
+    assert (report["prior"], report["anchors"], report["stopped"]) == ("heads", 2, False)
+    assert Path(adapter).stat().st_size == report["bytes"] < 600_000
+    before, after, _ = client.predict(0, 0.2, 0.1, handle_file(adapter), api_name="/render")
+    before, after = (np.asarray(Image.open(path)).astype(int) for path in (before, after))
+    assert before.shape == after.shape == (256, 256, 3)
+    assert 0 < np.abs(before - after).mean() < 60
     photo = str(person / "test_00.jpg")
     for name, (_, fields) in TASKS.items():
         given = values(name, photo)
@@ -198,8 +205,8 @@ def test_the_real_tasks_end_to_end(real_app: Served):
     for kind in ("glb", "mp4"):
         path, report = client.predict(kind, 0, 48, 12, api_name="/export")
         assert Path(path).stat().st_size == report["bytes"] > 1000
+    assert client.predict(api_name="/delete_my_data") == {"deleted": True}
     assert "EXTERNAL" not in real_app.log.read_text()
-    client.predict(api_name="/delete_my_data")
     client.close()
 
 
