@@ -15,7 +15,7 @@ from my3dgen.errors import My3DGenError
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A file to write beside `path`, with its ending, that takes its place once the block ends well.
+    """A file to write beside `path`, with its ending, that takes its place (through a link) once the block ends well.
 
     Readers never see half a file, and what was there before stays where writing fails. The folder is made.
 
@@ -23,11 +23,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         My3DGenError: where the system refuses (no right, no space, a file where a folder should be).
     """
     path = Path(path)
-    partly = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
+    if not path.name:
+        raise My3DGenError(f"{str(path)!r} is a folder; give the name of a file.")
+    partly = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partly
-        partly.replace(path)
+        partly.replace(path.resolve())
     except OSError as error:
         reason = error.strerror or (str(error).strip().splitlines() or ["unknown reason"])[-1][:200]
         raise My3DGenError(f"{path} cannot be written ({reason}); choose another folder.") from error

@@ -225,10 +225,14 @@ def test_films_side_by_side_are_labelled():
         side_by_side([left], [right, right])
 
 
-def test_a_film_plays_with_its_size_and_colours(tmp_path):
+def test_a_film_plays_with_its_size_and_colours(tmp_path, monkeypatch):
     frames = [np.full((35, 51, 3), (180, 120 + i, 90), np.uint8) for i in range(7)]
-    path = write_video(tmp_path / "film.mp4", frames, fps=25)
-    reader = imageio_ffmpeg.read_frames(str(path))
+    monkeypatch.chdir(
+        tmp_path.parent
+    )  # a folder with a colon is no protocol, also where it is named from here
+    tmp_path = tmp_path / "12:30"
+    write_video("12:30/film.mp4", frames, fps=25)
+    reader = imageio_ffmpeg.read_frames(str(tmp_path / "film.mp4"))
     about = next(reader)
     assert about["size"] == (52, 36) and about["fps"] == 25 and about["codec"] == "h264"
     assert about["pix_fmt"].startswith("yuv420p")

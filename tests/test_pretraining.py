@@ -251,7 +251,7 @@ def two_people(tmp_path: Path) -> Path:
     np.savez(
         tmp_path / "heads_00000.npz",
         z=np.stack([people.sample(rng) for _ in range(2)]),
-        camera=np.broadcast_to(front(0, 0).numpy(), (2, 2, 25)),
+        camera=np.stack([[front(yaw, 0).numpy() for yaw in (0.0, 0.3)]] * 2),
         image=rng.integers(0, 256, (2, 2, side, side, 3), np.uint8),
         depth=np.full((2, 2, side, side), 2.7, np.float16),
         part=np.full((2, 2, side, side), shading.SKIN, np.uint8),
@@ -263,6 +263,7 @@ def two_people(tmp_path: Path) -> Path:
 def test_sharpening_trains_super_resolution_alone_and_resumes(two_people: Path):
     options = sharpen.SharpenOptions(
         str(two_people),
+        prior="assets/heads.safetensors",
         out=str(two_people / "out.safetensors"),
         run=str(two_people / "run"),
         batch=1,
@@ -273,25 +274,36 @@ def test_sharpening_trains_super_resolution_alone_and_resumes(two_people: Path):
     after = load_prior(options.out, device="cpu").generator.state_dict()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert moved and all(name.startswith("superresolution.") for name in moved)
-    assert sharpen.Sharpener(dataclasses.replace(options, minutes=1e-6)).run()["steps"] == 1  # it was done
-    more = sharpen.Sharpener(dataclasses.replace(options, minutes=1.0))
+    more = sharpen.Sharpener(options)
     more.resume()
     assert more.step == 1 and 0 < more.spent < 60
+    assert more.rng.random() != np.random.default_rng(options.seed).random(), (
+        "other windows than at the start"
+    )
+    assert more.run() == {"steps": 1}  # nothing was left to do
+    other = sharpen.Sharpener(dataclasses.replace(options, seed=1))
+    other.resume()
+    assert other.step == 0, "another seed chooses other pictures"
 
 
 def test_a_window_is_sharpened_as_in_the_whole_picture(two_people: Path):
     sharpener = sharpen.Sharpener(
-        sharpen.SharpenOptions(str(two_people), run=str(two_people / "run"), batch=2)
+        sharpen.SharpenOptions(
+            str(two_people), "assets/heads.safetensors", run=str(two_people / "run"), batch=2
+        )
     )
-    shards = people_data.Shards(str(two_people))
-    kept = sharpener.features(shards)
+    kept = sharpener.features()
+    drawn = sharpener.shards.rows(
+        [(sharpener.shards.data[s], i, v) for s, i, v in kept["rows"].tolist()]
+    ).image
     for _ in range(3):
-        w = sharpener.windows(shards, kept)
+        w = sharpener.windows(kept)
         with torch.no_grad():
             inside = sharpener.net.blocks(w.features, w.ws)[w.inner]
             whole = sharpener.net(kept["features"].float(), kept["ws"][:, None])
         raw = kept["features"][:, :3].float().unfold(2, w.raw.shape[-1], 1).unfold(3, w.raw.shape[-1], 1)
-        for picture, small in zip(inside, w.raw, strict=True):
+        for picture, small, truth in zip(inside, w.raw, w.image, strict=True):
             row, y, x = ((raw - small[None, :, None, None]).abs().amax((1, 4, 5)) == 0).nonzero()[0].tolist()
-            there = whole[row, :, 4 * y : 4 * y + picture.shape[-2], 4 * x : 4 * x + picture.shape[-1]]
-            assert torch.allclose(picture, there, atol=1e-3)
+            there = (row, slice(None), *(slice(4 * at, 4 * at + picture.shape[-1]) for at in (y, x)))
+            assert torch.allclose(picture, whole[there], atol=1e-3)
+            assert torch.equal(truth, drawn[there])

@@ -119,10 +119,22 @@ def test_what_waits_or_runs_is_not_started_again(session: Session):
         assert buttons() == (False, True)
     assert buttons() == (True, False)
     job.queued(session)
-    assert [each["interactive"] for each in job.ended(session)] == [True, False], "it failed before it began"
-    assert not session.waits() and buttons() == (True, False)
+    assert [each["interactive"] for each in job.failed(session)] == [True, False], "it never had its turn"
+    job.queued(session)
+    with pytest.raises(ValueError), jobs.turn(session, "invert"):
+        assert buttons() == (False, True)
+        raise ValueError
+    assert not session.waits() and buttons() == (True, False), "it failed before it began"
     session.deleted = True
     assert buttons() == (False, False)
+
+
+def test_what_compare_was_asked_for_leaves_no_task_waiting(session: Session, photo: str):
+    for _ in range(2):  # the second time everything is kept
+        list(tab_compare._run(session, MODEL, photo, ["invert", "edit"]))
+    with pytest.raises(My3DGenError):
+        list(tab_compare._run(session, MODEL, None, ["invert", "edit"]))
+    assert not session.queued and not session.running
 
 
 def test_a_stop_ends_its_own_job_only(session: Session):

@@ -35,3 +35,12 @@ def test_a_folder_is_made_and_a_file_in_its_place_is_named(tmp_path: Path):
     assert (np.asarray(Image.open(path)) == picture).all()
     with pytest.raises(My3DGenError, match="cannot be written .*; choose another folder"):
         write_picture(picture, path / "below.png")
+    with pytest.raises(My3DGenError, match="give the name of a file"):
+        write_picture(picture, ".")
+
+
+def test_a_link_stays_one(tmp_path: Path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "there.json")
+    with replacing(tmp_path / "link.json") as file:
+        file.write_text("x")
+    assert (tmp_path / "there.json").read_text() == "x" and (tmp_path / "link.json").is_symlink()

@@ -29,15 +29,15 @@ def main(argv=None) -> int:
     command("prior", "train the heads prior (resumes)", data="data/train", out="runs/prior")
     command(
         "export-prior",
-        "averaged weights of a checkpoint -> assets/heads.safetensors",
+        "averaged weights of a checkpoint -> a prior, to be sharpened",
         run="runs/prior",
-        out="assets/heads.safetensors",
+        out="runs/prior.safetensors",
     )
     command(
         "sharpen",
-        "train super-resolution on against a critic (resumes)",
+        "train that prior's super-resolution on against a critic (resumes)",
         data="data/train",
-        prior="assets/heads.safetensors",
+        prior="runs/prior.safetensors",
         out="assets/heads.safetensors",
     )
     command("landmarks", "train the 68-landmark predictor", data="data/train", out="assets/landmarks68.dat")

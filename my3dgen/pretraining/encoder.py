@@ -13,13 +13,14 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
+from my3dgen.errors import My3DGenError
 from my3dgen.models.perceptual import TRAINED_AT, load_perceptual, load_trunk
 from my3dgen.personal.directions import map_z, sample_z, whitening
 from my3dgen.pretraining import render
 from my3dgen.pretraining.people_data import Shards
 from my3dgen.pretraining.shading import WALL
+from my3dgen.priors.files import write_safetensors
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,16 @@ def train(prior, o: EncoderOptions) -> dict[str, float]:
     views of people left out."""
     rng = np.random.default_rng(o.seed)
     shards, trunk = Shards(o.data), load_trunk()
+    if any(len(shard["z"]) < 2 for shard in shards.data):
+        raise My3DGenError(
+            f"a shard in {o.data} holds one person; two or more are needed, as some are left out"
+        )
     features, targets, held = [], [], o.views // 10
     for start in range(0, o.views, 50):
         rows = []
         for _ in range(min(50, o.views - start)):
             shard = shards.data[rng.integers(len(shards.data))]
-            known = len(shard["z"]) * 9 // 10  # the last tenth of a shard's people is left out
+            known = len(shard["z"]) - max(1, len(shard["z"]) // 10)  # a tenth of a shard's people is left out
             who = (known, len(shard["z"])) if start + len(rows) < held else (0, known)
             rows.append((shard, rng.integers(*who), rng.integers(shard["camera"].shape[1])))
         crops = np.stack([as_cropped(s["image"][i, v], s["landmarks"][i, v], rng) for s, i, v in rows])
@@ -81,7 +86,8 @@ def train(prior, o: EncoderOptions) -> dict[str, float]:
     ways, spread = basis(prior, shards, o)
     tensors = {"weight": weight.half(), "bias": bias.float(), "ways": ways.half(), "spread": spread.float()}
     tensors = {name: each.contiguous() for name, each in tensors.items()}
-    save_file(tensors, Path(o.out), metadata={"format": "my3dgen-encoder", "prior_sha256": prior.sha256})
+    about = {"format": "my3dgen-encoder", "prior_sha256": prior.sha256}
+    write_safetensors(Path(o.out), tensors, about)
     return {"explained": float(explained), "views": len(x)}
 
 

@@ -7,6 +7,7 @@ instead. Everything before super-resolution stays as it is, so rendered features
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -24,7 +25,7 @@ from my3dgen.models.perceptual import load_perceptual
 from my3dgen.pretraining.people_data import Shards, attention
 from my3dgen.pretraining.prior import averaged, picture_loss
 from my3dgen.priors import load_prior
-from my3dgen.priors.files import save_prior
+from my3dgen.priors.files import save_prior, write_safetensors
 from my3dgen.writing import replacing
 
 MARGIN = 4  # rendered pixels around a window: convolutions must not see its edges as edges
@@ -35,7 +36,7 @@ class SharpenOptions:
     """How long, how fast, and how much of each loss."""
 
     data: str = "data/train"  # folder of rendered shards
-    prior: str = "assets/heads.safetensors"  # file to sharpen
+    prior: str = "runs/prior.safetensors"  # file to sharpen, as `export-prior` wrote it
     out: str = "assets/heads.safetensors"  # file to write
     run: str = "runs/sharpen"  # rendered features, checkpoint and log
     minutes: float = 45.0  # of training; rendering the features comes before
@@ -53,7 +54,7 @@ class SharpenOptions:
 
 
 class Critic(nn.Module):
-    """A verdict on every patch of some 30 pixels of a picture, which is seen beside its low-resolution rendering."""
+    """A verdict on every patch of 20 pixels of a picture, which is seen beside its low-resolution rendering."""
 
     def __init__(self, width: int = 32):
         super().__init__()
@@ -95,17 +96,26 @@ class Sharpener:
         self.o = options
         torch.manual_seed(options.seed)
         self.prior = load_prior(options.prior, device="cpu")
-        self.rng = np.random.default_rng(options.seed)
+        self.shards = Shards(options.data)
+        self.key = self._key()
         self.folder = Path(options.run)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = self.folder / f"{self.prior.sha256[:12]}.pt"
+        self.checkpoint = self.folder / f"{self.key}.pt"
         self.net = self.prior.generator.superresolution.requires_grad_(True)
         self.critic = Critic()
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=options.lr, betas=(0.5, 0.99))
         self.judge = torch.optim.Adam(self.critic.parameters(), lr=options.lr_critic, betas=(0.5, 0.99))
         self.step, self.spent = 0, 0.0
+        self.rng = np.random.default_rng(options.seed)
         self.kept = ("net", "critic", "optimiser", "judge")
+
+    def _key(self) -> str:
+        """A name for the prior, the people and the pictures chosen of them: what checkpoints and features belong to."""
+        found = hashlib.sha256(f"{self.prior.sha256} {self.o.pictures} {self.o.seed}".encode())
+        for shard in self.shards.data:
+            found.update(shard["z"].tobytes() + shard["camera"].tobytes())
+        return found.hexdigest()[:16]
 
     def save(self) -> None:
         state = {name: getattr(self, name).state_dict() for name in self.kept}
@@ -118,29 +128,33 @@ class Sharpener:
             for name in self.kept:
                 getattr(self, name).load_state_dict(state[name])
             self.average, (self.step, self.spent) = state["average"], state["progress"]
+            self.rng = np.random.default_rng(
+                (self.o.seed, self.step)
+            )  # not the windows of the start once more
 
     # -- data
 
     @torch.no_grad()
-    def features(self, shards: Shards) -> dict[str, Tensor]:
+    def features(self) -> dict[str, Tensor]:
         """What super-resolution is given for each picture, and where the picture is in the shards; from disk when there.
 
         Returns:
             "features" [N, F, R, R] fp16, "ws" [N, w_dim], "rows" [N, 3] (shard, person, view).
         """
-        path = self.folder / f"{self.prior.sha256[:12]}_{self.o.pictures}_{len(shards.data)}.safetensors"
+        path, data = self.folder / f"{self.key}.safetensors", self.shards.data
         if path.exists():
             return load_file(path)
         rows = [
             (s, i, v)
-            for s, d in enumerate(shards.data)
+            for s, d in enumerate(data)
             for i in range(len(d["z"]))
             for v in range(d["camera"].shape[1])
         ]
-        rows = [rows[k] for k in self.rng.permutation(len(rows))[: self.o.pictures]]
+        chosen = np.random.default_rng(self.o.seed).permutation(len(rows))[: self.o.pictures]
+        rows = [rows[k] for k in chosen]
         generator, features, latents = self.prior.generator, [], []
         for s, i, v in rows:
-            shard = shards.data[s]
+            shard = data[s]
             ws = generator.mapping(torch.from_numpy(shard["z"][i : i + 1]), None)
             planes = generator.planes(ws, noise_mode="none")
             camera = torch.from_numpy(shard["camera"][i, v : v + 1])
@@ -148,15 +162,15 @@ class Sharpener:
             features.append(out.half())
             latents.append(ws[:, -1])
         kept = {"features": torch.cat(features), "ws": torch.cat(latents), "rows": torch.tensor(rows)}
-        save_file(kept, path)
+        write_safetensors(path, kept, {})
         return kept
 
-    def windows(self, shards: Shards, kept: dict[str, Tensor]) -> Windows:
+    def windows(self, kept: dict[str, Tensor]) -> Windows:
         """The same window of a few pictures."""
         o, up = self.o, HEADS.output_resolution // HEADS.neural_resolution
         index = torch.from_numpy(self.rng.integers(len(kept["rows"]), size=o.batch))
         features = kept["features"][index].float()
-        truth = shards.rows([(shards.data[s], i, v) for s, i, v in kept["rows"][index].tolist()])
+        truth = self.shards.rows([(self.shards.data[s], i, v) for s, i, v in kept["rows"][index].tolist()])
         at = self.rng.integers(HEADS.neural_resolution - o.window + 1, size=2)
         first = np.maximum(at - MARGIN, 0)
         wide = (..., *map(slice, first, at + o.window + MARGIN))
@@ -174,18 +188,19 @@ class Sharpener:
 
     def run(self) -> dict[str, float]:
         """Train for `minutes`, resuming where the checkpoint stopped, and write the prior. Returns the last mean losses."""
-        shards = Shards(self.o.data)
         self.resume()
-        kept = self.features(shards)
-        last, saved, totals, means = time.monotonic(), time.monotonic(), {}, {}
+        kept = self.features()
+        last, saved, totals, counted, means = time.monotonic(), time.monotonic(), {}, 0, {}
         with (self.folder / "log.jsonl").open("a") as log:
             while self.spent < 60 * self.o.minutes:
-                for name, value in self._train_on(self.windows(shards, kept)).items():
+                for name, value in self._train_on(self.windows(kept)).items():
                     totals[name] = totals.get(name, 0.0) + value
+                counted += 1
                 now = time.monotonic()
                 self.spent, last = self.spent + now - last, now
                 if self.step % 50 == 0:
-                    means, totals = {k: round(v / 50, 4) for k, v in totals.items()}, {}
+                    means = {k: round(v / counted, 4) for k, v in totals.items()}
+                    totals, counted = {}, 0
                     line = {"step": self.step, "minutes": round(self.spent / 60, 2), **means}
                     print(json.dumps(line), file=log, flush=True)
                 if now - saved > 120:
@@ -209,13 +224,13 @@ class Sharpener:
         self._descend(self.judge, self.critic, critic)
         with torch.autocast("cpu", torch.bfloat16):
             self.critic.requires_grad_(False)
-            fake = self.critic(image, w.raw)
+            real, fake = self.critic(w.image, w.raw), self.critic(image, w.raw)
             self.critic.requires_grad_(True)
         losses = picture_loss(image.float(), w.image, w.weight)
         losses["edges"] = self.o.edges * losses["edges"]
         losses["perceptual"] = self.o.perceptual * load_perceptual()(image.float(), w.image, w.weight).mean()
         losses["matching"] = self.o.matching * sum(
-            (a.float() - b.detach().float()).abs().mean() for a, b in zip(fake[:-1], real[:-1], strict=True)
+            (a.float() - b.float()).abs().mean() for a, b in zip(fake[:-1], real[:-1], strict=True)
         )
         losses["adversarial"] = -self.o.adversarial * fake[-1].float().mean()
         self._descend(self.optimiser, self.net, sum(losses.values()))

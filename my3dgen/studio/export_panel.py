@@ -10,6 +10,7 @@ import gradio as gr
 from my3dgen.progress import Progress
 from my3dgen.studio import figures, looking, panels, service
 from my3dgen.studio.guard import guarded
+from my3dgen.studio.jobs import turn
 from my3dgen.studio.mesh_viewer import mesh_file, mesh_viewer
 from my3dgen.studio.page import EXPORT, LIGHT, QUIET, Job, Page, session_of
 
@@ -113,20 +114,21 @@ def _export(
 ) -> Iterator[Any]:
     """Make the files and show them."""
     session = session_of(request)
-    model, state = service.model_for(session, None), panels.Running(curves=False)
-    which = min(int(anchor), len(model.adapter.anchors.ws)) - 1
-    kinds = KINDS.get(what, [])
-    arguments = (kinds, which, resolution, frames, yaw, pitch, side)
-    for report in looking.export(session, model, *arguments):
-        if isinstance(report, Progress):
-            state.add(report)
-            yield state.html(), *[gr.skip()] * 5
-        else:
-            shape = mesh_file(report["glb"]) if "glb" in report else gr.skip()
-            shown = [shape, *(_shown(report.get(kind)) for kind in ("mp4", "png"))]
-            done = "Done" if report else "Stopped: nothing was finished"
-            made = sorted({*made, what}) if report else made
-            yield panels.fit_panel(done, 1.0, "", "", None), *shown, _shown(list(report.values())), made
+    with turn(session, "export"):
+        model, state = service.model_for(session, None), panels.Running(curves=False)
+        which = min(int(anchor), len(model.adapter.anchors.ws)) - 1
+        kinds = KINDS.get(what, [])
+        arguments = (kinds, which, resolution, frames, yaw, pitch, side)
+        for report in looking.export(session, model, *arguments):
+            if isinstance(report, Progress):
+                state.add(report)
+                yield state.html(), *[gr.skip()] * 5
+            else:
+                shape = mesh_file(report["glb"]) if "glb" in report else gr.skip()
+                shown = [shape, *(_shown(report.get(kind)) for kind in ("mp4", "png"))]
+                done = "Done" if report else "Stopped: nothing was finished"
+                made = sorted({*made, what}) if report else made
+                yield panels.fit_panel(done, 1.0, "", "", None), *shown, _shown(list(report.values())), made
 
 
 def _shown(value: str | list[str] | None) -> Any:

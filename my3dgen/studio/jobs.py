@@ -36,9 +36,23 @@ def running(session: Session, kind: str) -> Iterator[str]:
 
 
 def wait(session: Session, kind: str) -> None:
-    """Say that a job was asked for and will begin: only from now on `stop` can stop it early."""
-    session.stop_early.discard(kind)
+    """Say that a job was asked for and will begin: only from now on `stop` can stop it early. `turn` ends that."""
+    forget_stop(session, kind)
     session.queued[kind] = time.monotonic()
+
+
+@contextmanager
+def turn(session: Session, kind: str) -> Iterator[None]:
+    """The turn of a job that was asked for: once it is over, however it went, it waits no more."""
+    try:
+        yield
+    finally:
+        session.queued.pop(kind, None)
+
+
+def forget_stop(session: Session, kind: str) -> None:
+    """What was stopped before is over: nothing that begins later is meant."""
+    session.stop_early.discard(kind)
 
 
 def busy(session: Session, kind: str) -> bool:

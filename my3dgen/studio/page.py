@@ -63,8 +63,8 @@ class Job:
         jobs.stop(session, self.name)
         return gr.update(interactive=False)
 
-    def ended(self, session: Session) -> Any:
-        """It is over, however it went: [start, stop]."""
+    def failed(self, session: Session) -> Any:
+        """It is over, and perhaps never had its turn (too many waited): [start, stop]."""
         session.queued.pop(self.name, None)
         return self.startable(session), self.stoppable(session)
 
@@ -113,7 +113,8 @@ class Page:
         self.loads.append((function, outputs))
 
     def runs(self, job: Job, handler: Callable, takes: Any, outputs: Any, **where: Any) -> Any:
-        """Connect a job's buttons: its handler runs when its turn comes. Returns that event, which changes the session.
+        """Connect a job's buttons: its handler runs (in a `jobs.turn`) when its turn comes. Returns that event,
+        which changes the session.
 
         where: how it is queued (FIT, EXPORT).
         """
@@ -128,8 +129,7 @@ class Page:
         buttons, at_once = [job.start, job.stop], {"queue": False, **QUIET}
         asked = job.start.click(with_session(job.queued), None, [job.panel, *buttons], **LIGHT, **QUIET)
         running = asked.then(handler, takes, outputs, **where, **QUIET)
-        for over in (running.success, running.failure):
-            over(with_session(job.ended), None, buttons, **at_once)
+        running.failure(with_session(job.failed), None, buttons, **at_once)
         running.failure(lambda: panels.not_started(job.curve), None, job.panel, **at_once)
         job.stop.click(with_session(job.stopped), None, job.stop, **at_once)
         self.follow(job.start, job.startable)

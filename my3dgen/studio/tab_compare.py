@@ -14,7 +14,7 @@ import numpy as np
 from my3dgen.errors import My3DGenError
 from my3dgen.studio import figures, tasks
 from my3dgen.studio.guard import visible
-from my3dgen.studio.jobs import running, stop, wait
+from my3dgen.studio.jobs import forget_stop, running, stop
 from my3dgen.studio.page import Page
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Session
@@ -119,7 +119,7 @@ def _run(
 
 def _shielded(session: Session, task: str, run: Callable[[], Iterator[Event]]) -> Iterator[Event]:
     """One of the tasks; if it fails, the others go on."""
-    wait(session, task)
+    forget_stop(session, task)
     try:
         for item in run():
             yield (

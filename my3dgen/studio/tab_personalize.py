@@ -10,6 +10,7 @@ import gradio as gr
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, figures, inputs, panels, photo_set, priors, service
 from my3dgen.studio.guard import guarded
+from my3dgen.studio.jobs import turn
 from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, session_of
 from my3dgen.studio.session import Session
 
@@ -144,7 +145,11 @@ def _fit(
 ) -> Iterator[Any]:
     """Run a fit."""
     session = session_of(request)
-    options = service.fit_options(prior, rank, steps, seed, symmetry)
+    with turn(session, "fit"):
+        yield from _reports(session, service.fit_options(prior, rank, steps, seed, symmetry))
+
+
+def _reports(session: Session, options: service.FitOptions) -> Iterator[Any]:
     state = panels.Running()
     for report in service.fit(session, options):
         if isinstance(report, Progress):

@@ -14,6 +14,7 @@ import numpy as np
 from my3dgen.progress import Progress
 from my3dgen.studio import figures, inputs, panels, ready, service, task_photo, tasks
 from my3dgen.studio.guard import guarded
+from my3dgen.studio.jobs import turn
 from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, session_of
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.tasks import Event, Missing, Outcome
@@ -189,6 +190,10 @@ class TaskPanel:
         @guarded
         def run(request: gr.Request, *values: Any) -> Iterator[Any]:
             session = session_of(request)
+            with turn(session, self.task.job):
+                yield from reported(session, values)
+
+        def reported(session: Session, values: tuple[Any, ...]) -> Iterator[Any]:
             model, state = service.model_for(session, None), panels.Running()
             outcomes: list[Outcome] = []
             missing: list[Missing] = []

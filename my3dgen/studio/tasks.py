@@ -17,7 +17,7 @@ from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, task_photo
 from my3dgen.studio.figures import FULL, SIDES
-from my3dgen.studio.jobs import digest, number, one_of, reports, running, wait, whole
+from my3dgen.studio.jobs import digest, forget_stop, number, one_of, reports, running, whole
 from my3dgen.studio.pictures import png
 from my3dgen.studio.service import MOST_STEPS
 from my3dgen.studio.session import Model, Session
@@ -249,7 +249,7 @@ def _compare(
     """
     key = digest(task, model.id, subject_key, options, model.full is not None)
     if (kept := session.results.get(key)) is not None:
-        wait(session, task)  # nothing is left that a stop could be meant for
+        forget_stop(session, task)  # nothing is left that it could be meant for
         yield kept
         return
     with running(session, task) as stop_file:

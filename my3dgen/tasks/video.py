@@ -107,7 +107,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30)
         raise My3DGenError("A film needs at least one frame; got none.")
     _require_picture(first, np.shape(first))
     with replacing(path) as file:
-        _encode(str(file), chain([first], frames), first.shape, fps)
+        _encode(str(file.absolute()), chain([first], frames), first.shape, fps)
     return path
 
 
