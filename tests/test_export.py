@@ -227,9 +227,8 @@ def test_films_side_by_side_are_labelled():
 
 def test_a_film_plays_with_its_size_and_colours(tmp_path, monkeypatch):
     frames = [np.full((35, 51, 3), (180, 120 + i, 90), np.uint8) for i in range(7)]
-    monkeypatch.chdir(
-        tmp_path.parent
-    )  # a folder with a colon is no protocol, also where it is named from here
+    # a folder with a colon is no protocol, also where it is named from here
+    monkeypatch.chdir(tmp_path)
     tmp_path = tmp_path / "12:30"
     write_video("12:30/film.mp4", frames, fps=25)
     reader = imageio_ffmpeg.read_frames(str(tmp_path / "film.mp4"))
