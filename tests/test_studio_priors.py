@@ -53,7 +53,7 @@ def test_photos_are_read_again_for_a_prior_of_another_kind(session: Session, dar
     assert service.add_photos(session, [dark[0], Path(dark[1]).read_bytes()], True) == 0
     assert not photo_set.stale(session)
     tab_personalize._chosen("cats", SimpleNamespace(session_hash="of this test"))
-    assert tab_personalize._start(session)["interactive"], "refused ones may be good for another prior"
+    assert tab_personalize._ready(session), "refused ones may be good for another prior"
     assert "2 photos were read for another kind" in tab_personalize._need(session)
     *reports, model = fit(session, "cats")
     assert "prepare" in {report.stage for report in reports}
