@@ -104,6 +104,7 @@ class Trainer:
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.spent, self.stage = state["progress"]
+        self.rng = np.random.default_rng((self.o.seed, self.step))  # not the batches of the start once more
         return True
 
     # -- losses
