@@ -203,13 +203,9 @@ class Trainer:
         o, last, totals, saved = self.o, time.monotonic(), {}, time.monotonic()
         while self.spent < budget:
             share = self.spent / budget
-            rate = (
-                (o.lr, o.lr_super, o.lr_joint)[stage]
-                * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share)))
-                * min(1, (self.step + 1) / 50)
-            )
+            rate = (o.lr, o.lr_super, o.lr_joint)[stage] * decayed(share, self.step, warm_up=50)
             for group in self.optimiser.param_groups:
-                group["lr"] = float(rate) * group["scale"]
+                group["lr"] = rate * group["scale"]
             batch = shards.batch(self.rng, (o.batch, o.batch_super, o.batch_joint)[stage], o.views)
             losses = self._losses(stage, batch.to(o.device))
             self.optimiser.zero_grad(set_to_none=True)
@@ -217,7 +213,7 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
             self.optimiser.step()
             self.step += 1
-            averaged(self.average, self.generator, min(o.ema, (1 + self.step) / (10 + self.step)))
+            averaged(self.average, self.generator, o.ema, self.step)
             for k, v in losses.items():
                 totals[k] = totals.get(k, 0.0) + float(v.detach())
             now = time.monotonic()
@@ -245,9 +241,15 @@ class Trainer:
         return losses | self.render_loss(batch, planes) if stage == 2 else losses
 
 
+def decayed(share: float, step: int, warm_up: int) -> float:
+    """Of a rate, what is in force after a share of the time: a cosine to a fiftieth, rising over the first steps."""
+    return float((0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share))) * min(1, (step + 1) / warm_up))
+
+
 @torch.no_grad()
-def averaged(average: dict[str, torch.Tensor], net: torch.nn.Module, decay: float) -> None:
-    """Move a running average of a network's weights towards the present ones, in place."""
+def averaged(average: dict[str, torch.Tensor], net: torch.nn.Module, ema: float, step: int) -> None:
+    """Move a running average of a network's weights towards the present ones, in place; the first steps count less."""
+    decay = min(ema, (1 + step) / (10 + step))
     for name, value in net.state_dict().items():
         if value.is_floating_point():
             average[name].lerp_(value, 1 - decay)

@@ -23,7 +23,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.perceptual import load_perceptual
 from my3dgen.pretraining.people_data import Shards, attention
-from my3dgen.pretraining.prior import averaged, picture_loss
+from my3dgen.pretraining.prior import averaged, decayed, picture_loss
 from my3dgen.priors import load_prior
 from my3dgen.priors.files import save_prior, write_safetensors
 from my3dgen.writing import replacing
@@ -212,11 +212,10 @@ class Sharpener:
         return {"steps": self.step, **means}
 
     def _train_on(self, w: Windows) -> dict[str, float]:
-        share = self.spent / (60 * self.o.minutes)
-        decay = (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share))) * min(1, (self.step + 1) / 100)
+        decay = decayed(self.spent / (60 * self.o.minutes), self.step, warm_up=100)
         for optimiser, rate in ((self.optimiser, self.o.lr), (self.judge, self.o.lr_critic)):
             for group in optimiser.param_groups:
-                group["lr"] = float(rate * decay)
+                group["lr"] = rate * decay
         with torch.autocast("cpu", torch.bfloat16):
             image = self.net.blocks(w.features, w.ws)[w.inner]
             real, fake = self.critic(w.image, w.raw), self.critic(image.detach(), w.raw)
@@ -235,7 +234,7 @@ class Sharpener:
         losses["adversarial"] = -self.o.adversarial * fake[-1].float().mean()
         self._descend(self.optimiser, self.net, sum(losses.values()))
         self.step += 1
-        averaged(self.average, self.net, min(self.o.ema, (1 + self.step) / (10 + self.step)))
+        averaged(self.average, self.net, self.o.ema, self.step)
         return {name: float(each.detach()) for name, each in (losses | {"critic": critic}).items()}
 
     @staticmethod

@@ -83,15 +83,7 @@ def build(page: Page, anchor: gr.Slider) -> None:
         **LIGHT,
         **QUIET,
     )
-    job = Job(
-        "export",
-        "one file is made at a time",
-        start,
-        stop,
-        panel,
-        lambda session: session.model() is not None,
-        curve=None,
-    )
+    job = Job("export", "one file is made at a time", start, stop, panel, curve=None)
     takes = [what, side, anchor, resolution, frames, yaw, pitch, made]
     page.runs(job, _export, takes, [panel, *viewers.values(), files, made], **EXPORT)
     for component, value in [(panel, panels.not_started(None)), (shape, None), (made, [])]:

@@ -28,6 +28,11 @@ def session_of(request: gr.Request) -> Session:
     return REGISTRY.get(request.session_hash)
 
 
+def has_model(session: Session) -> bool:
+    """Whether there is a face to work with."""
+    return session.model() is not None
+
+
 @dataclass(frozen=True)
 class Job:
     """What a start button begins, a stop button ends early, and a panel reports."""
@@ -37,7 +42,7 @@ class Job:
     start: gr.Button
     stop: gr.Button
     panel: gr.HTML
-    ready: Callable[[Session], bool]  # whether it could be started
+    ready: Callable[[Session], bool] = has_model  # whether it could be started
     curve: str | None = ""  # as `panels.fit_panel` takes it
 
     def startable(self, session: Session) -> Any:

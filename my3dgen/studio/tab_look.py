@@ -10,7 +10,7 @@ import gradio as gr
 
 from my3dgen.studio import export_panel, looking, panels, service
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import QUIET, RENDER, Page, numbered, session_of
+from my3dgen.studio.page import QUIET, RENDER, Page, has_model, numbered, session_of
 from my3dgen.studio.pictures import data_uri
 from my3dgen.studio.session import Session
 from my3dgen.studio.viewer import viewer
@@ -56,7 +56,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     page.follow(anchor, numbered)
     page.blank(faces)
     page.blank(shown)
-    page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
+    page.follow(onwards, lambda session: gr.update(interactive=has_model(session)))
 
 
 def _need(session: Session) -> str:

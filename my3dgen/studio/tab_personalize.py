@@ -11,7 +11,7 @@ from my3dgen.progress import Progress
 from my3dgen.studio import compute, figures, inputs, panels, photo_set, priors, service
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.jobs import turn
-from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, session_of
+from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, has_model, session_of
 from my3dgen.studio.session import Session
 
 INTRO = "Finds each photo in the pretrained model, then teaches it your face: a few minutes on a laptop."
@@ -62,7 +62,7 @@ def build(page: Page) -> None:
     page.follow(result, _result)
     page.follow(chooser, _chooser)
     page.follow(download, _download)
-    page.follow(onwards, lambda session: gr.update(interactive=session.model() is not None))
+    page.follow(onwards, lambda session: gr.update(interactive=has_model(session)))
     page.on_load(_priors, [prior_note, prior, page.research])
     page.blank(prior, "")
     page.changed_by(prior.change(_chosen, prior, [prior_note, page.research], **LIGHT, **options))

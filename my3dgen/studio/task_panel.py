@@ -174,7 +174,7 @@ class TaskPanel:
         page, task = self.page, self.task
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
-        job = Job(task.job, "one fit runs at a time", self.start, self.stop, self.panel, _has_model)
+        job = Job(task.job, "one fit runs at a time", self.start, self.stop, self.panel)
         running = page.runs(job, self._handler(), takes, outputs, **FIT)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
         page.follow(need, lambda session: _need(session, task))
@@ -288,10 +288,6 @@ def _done(state: panels.Running, outcomes: list[Outcome], missing: list[Missing]
         title = "Done, but not everything worked" if missing else "Done"
     reasons = " ".join(each.reason for each in missing)
     return panels.fit_panel(title, 1.0, reasons, state.preview, state.curve())
-
-
-def _has_model(session: Session) -> bool:
-    return session.model() is not None
 
 
 def _need(session: Session, task: Task) -> str:
