@@ -1,6 +1,8 @@
 """The drawing of synthetic people, as far as it needs no head model; and that z decodes into people."""
 
 import dataclasses
+import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -23,6 +25,7 @@ from my3dgen.pretraining import (
     examples,
     hair,
     light,
+    loop,
     mapping,
     people,
     people_data,
@@ -276,14 +279,14 @@ def test_sharpening_trains_super_resolution_alone_and_resumes(two_people: Path):
     assert moved and all(name.startswith("superresolution.") for name in moved)
     more = sharpen.Sharpener(options)
     more.resume()
-    assert more.step == 1 and 0 < more.spent < 60
+    assert more.progress.step == 1 and 0 < more.progress.seconds < 60
     assert more.rng.random() != np.random.default_rng(options.seed).random(), (
         "other windows than at the start"
     )
     assert more.run() == {"steps": 1}  # nothing was left to do
     other = sharpen.Sharpener(dataclasses.replace(options, seed=1))
     other.resume()
-    assert other.step == 0, "another seed chooses other pictures"
+    assert other.progress.step == 0, "another seed chooses other pictures"
 
 
 def test_a_window_is_sharpened_as_in_the_whole_picture(two_people: Path):
@@ -307,3 +310,46 @@ def test_a_window_is_sharpened_as_in_the_whole_picture(two_people: Path):
             there = (row, slice(None), *(slice(4 * at, 4 * at + picture.shape[-1]) for at in (y, x)))
             assert torch.allclose(picture, whole[there], atol=1e-3)
             assert torch.equal(truth, drawn[there])
+
+
+def test_training_takes_as_long_as_asked_and_goes_on_from_there(monkeypatch):
+    """Steps of a second each: of two minutes one go takes 70 seconds, the next one the rest."""
+    now, shares, saved, log = [0.0], [], [], io.StringIO()
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+
+    def step(share: float) -> dict[str, torch.Tensor]:
+        shares.append(share)
+        now[0] += 1
+        return {"loss": torch.tensor(float(len(shares)), requires_grad=True)}
+
+    def save() -> None:
+        saved.append((progress.step, progress.seconds))
+
+    progress = loop.Progress()
+    assert loop.train_for(step, 70 / 60, progress, save, log, stage=1) == {"loss": 25.5}  # of 1 to 50
+    assert (progress.step, progress.seconds) == (70, 70.0)
+    now[0] += 1000  # between two goes
+    assert loop.train_for(step, 2, progress, save, log, stage=2) == {"loss": 85.5}  # of this go's 71 to 100
+    assert (progress.step, progress.seconds) == (120, 120.0)
+    assert saved == [(70, 70.0), (120, 120.0)]
+    assert shares[0] == 0 and shares[69] == 69 / 70 and shares[70] == 70 / 120
+    first, second = map(json.loads, log.getvalue().splitlines())
+    assert first == {"step": 50, "stage": 1, "minutes": 0.83, "loss": 25.5}
+    assert second == {"step": 100, "stage": 2, "minutes": 1.67, "loss": 85.5}
+
+
+def test_rates_rise_then_fall_and_groups_keep_their_scale():
+    assert loop.decayed(0.0, 0, warm_up=50) == pytest.approx(
+        0.02
+    )  # a fiftieth, as it is the first step of 50
+    assert loop.decayed(0.0, 49, warm_up=50) == pytest.approx(1)
+    assert loop.decayed(0.5, 100, warm_up=50) == pytest.approx(0.51)
+    assert loop.decayed(1.0, 100, warm_up=50, floor=0.01) == pytest.approx(0.01)
+    a, b = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    optimiser = torch.optim.SGD([{"params": [a], "scale": 10.0}, {"params": [b]}], lr=1.0)
+    loop.set_rate(optimiser, 0.5)
+    assert [group["lr"] for group in optimiser.param_groups] == [5.0, 0.5]
+    loop.descend(optimiser, (3 * a + 4 * b).sum(), clip=1.0)  # gradients (3, 3) and (4, 4): 50 ** 0.5 long
+    assert torch.allclose(a, torch.full((2,), -15 / 50**0.5)) and torch.allclose(
+        b, torch.full((2,), -2 / 50**0.5)
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +9,16 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from my3dgen.cameras import camera as orbit_camera
 from my3dgen.models.identity import DIMENSIONS, INPUT, WINDOW, IdentityNetwork
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.dataset import random_camera
+from my3dgen.pretraining.loop import Progress, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.shading import WALL
+from my3dgen.priors.files import write_safetensors
 
 STORED = 112  # pixels of a stored window; wider than the network's, for jitter
 MARGIN = 0.08  # how much wider on each side, in crop widths
@@ -187,40 +187,30 @@ def train(o: IdentityOptions) -> dict[str, float]:
         )
     classes = nn.Parameter(torch.randn(seen, DIMENSIONS) * 0.05)
     optimiser = torch.optim.AdamW([*network.parameters(), classes], lr=o.lr, weight_decay=0.02)
-    start, step, total = time.monotonic(), 0, 0.0
-    while (spent := (time.monotonic() - start) / 60) < o.minutes:
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                o.lr
-                * min(1, (step + 1) / 100)
-                * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * spent / o.minutes)))
-            )
+    progress = Progress()
+
+    def step(share: float) -> dict[str, torch.Tensor]:
+        set_rate(optimiser, o.lr * decayed(share, progress.step, warm_up=100, floor=0.01))
         who = torch.randint(0, seen, (o.batch,), generator=rng)
         which = torch.randint(0, images.shape[1], (o.batch,), generator=rng)
         x = augment(images[who, which].permute(0, 3, 1, 2).float() / 127.5 - 1, walls[who, which], rng)
         with torch.autocast("cpu", torch.bfloat16):
             e = network(x.to(memory_format=torch.channels_last))
         cosine = F.normalize(e.float(), dim=1) @ F.normalize(classes, dim=1).T
-        margin = o.margin * min(1, 2 * spent / o.minutes)  # slowly, or nothing is learned at first
+        margin = o.margin * min(1, 2 * share)  # slowly, or nothing is learned at first
         loss = F.cross_entropy(o.scale * (cosine - margin * F.one_hot(who, seen)), who)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        step += 1
-        total += float(loss.detach())
-        if step % 50 == 0:
-            print(
-                json.dumps({"step": step, "minutes": round(spent, 2), "loss": round(total / 50, 3)}),
-                flush=True,
-            )
-            total = 0.0
+        descend(optimiser, loss)
+        return {"loss": loss}
+
+    train_for(step, o.minutes, progress)
     network.eval()
     sharpen(network, images[:seen], walls[:seen], rng)
     figures = evaluate(network, images[seen:], *(torch.from_numpy(data[n]) for n in ("alike", "glasses"))) | {
-        "steps": step
+        "steps": progress.step
     }
     path = Path(o.out) / f"identity_{o.purpose}.safetensors"
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}, path)
+    state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    write_safetensors(path, state, {})
     return figures
 
 

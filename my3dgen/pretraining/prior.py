@@ -3,9 +3,8 @@ that, then both together through the volume renderer."""
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.volume import make_rays
 from my3dgen.models.perceptual import load_perceptual
+from my3dgen.pretraining.loop import LOG_EVERY, Progress, averaged, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.mapping import teach
 from my3dgen.pretraining.people_data import Batch, Shards, attention, pick_pixels
 from my3dgen.pretraining.shading import WALL
@@ -81,7 +81,7 @@ class Trainer:
             lr=options.lr,
             betas=(0.9, 0.99),
         )
-        self.step, self.spent, self.stage = 0, 0.0, 0
+        self.progress, self.stage = Progress(), 0
 
     # -- checkpoints
 
@@ -90,7 +90,7 @@ class Trainer:
             "generator": self.generator.state_dict(),
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
-            "progress": (self.step, self.spent, self.stage),
+            "progress": (self.progress.step, self.progress.seconds, self.stage),
             "options": asdict(self.o),
         }
         with replacing(self.checkpoint) as file:
@@ -103,8 +103,10 @@ class Trainer:
         self.generator.load_state_dict(state["generator"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.spent, self.stage = state["progress"]
-        self.rng = np.random.default_rng((self.o.seed, self.step))  # not the batches of the start once more
+        *progress, self.stage = state["progress"]
+        self.progress = Progress(*progress)
+        # not the batches of the start once more
+        self.rng = np.random.default_rng((self.o.seed, self.progress.step))
         return True
 
     # -- losses
@@ -187,47 +189,26 @@ class Trainer:
         """All stages, resuming where the checkpoint stopped."""
         shards = Shards(self.o.data)
         self.resume()
-        log = (self.out / "log.jsonl").open("a")
-        minutes_each = (self.o.minutes_points, self.o.minutes_super, self.o.minutes_joint)
-        for stage, minutes in enumerate(minutes_each):
-            if stage < self.stage:
-                continue
-            if stage > self.stage:
-                self.stage, self.spent = stage, 0.0
-                self.generator.load_state_dict(self.average)  # go on from the averaged weights
-                self.optimiser.state.clear()
-            self._stage(shards, stage, minutes * 60, log)
-        self.save()
+        minutes = (self.o.minutes_points, self.o.minutes_super, self.o.minutes_joint)
+        with (self.out / "log.jsonl").open("a") as log:
+            for stage in range(self.stage, len(minutes)):
+                if stage > self.stage:
+                    self.stage, self.progress.seconds = stage, 0.0
+                    self.generator.load_state_dict(self.average)  # go on from the averaged weights
+                    self.optimiser.state.clear()
+                step = partial(self._step, shards)
+                train_for(step, minutes[stage], self.progress, self.save, log, stage=stage)
 
-    def _stage(self, shards: Shards, stage: int, budget: float, log) -> None:
-        o, last, totals, saved = self.o, time.monotonic(), {}, time.monotonic()
-        while self.spent < budget:
-            share = self.spent / budget
-            rate = (o.lr, o.lr_super, o.lr_joint)[stage] * decayed(share, self.step, warm_up=50)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate * group["scale"]
-            batch = shards.batch(self.rng, (o.batch, o.batch_super, o.batch_joint)[stage], o.views)
-            losses = self._losses(stage, batch.to(o.device))
-            self.optimiser.zero_grad(set_to_none=True)
-            sum(losses.values()).backward()
-            torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
-            self.optimiser.step()
-            self.step += 1
-            averaged(self.average, self.generator, o.ema, self.step)
-            for k, v in losses.items():
-                totals[k] = totals.get(k, 0.0) + float(v.detach())
-            now = time.monotonic()
-            self.spent, last = self.spent + now - last, now
-            if self.step % 50 == 0:
-                line = {"step": self.step, "stage": stage, "minutes": round(self.spent / 60, 2)}
-                line |= {k: round(v / 50, 4) for k, v in totals.items()}
-                print(json.dumps(line), file=log, flush=True)
-                totals = {}
-                shards.refresh()
-            if now - saved > 120:
-                self.save()
-                saved = now
-        self.save()
+    def _step(self, shards: Shards, share: float) -> dict[str, torch.Tensor]:
+        o, stage, done = self.o, self.stage, self.progress.step
+        if done % LOG_EVERY == 0:
+            shards.refresh()
+        set_rate(self.optimiser, (o.lr, o.lr_super, o.lr_joint)[stage] * decayed(share, done, warm_up=50))
+        batch = shards.batch(self.rng, (o.batch, o.batch_super, o.batch_joint)[stage], o.views)
+        losses = self._losses(stage, batch.to(o.device))
+        descend(self.optimiser, sum(losses.values()), clip=5.0)
+        averaged(self.average, self.generator, o.ema, done + 1)
+        return losses
 
     def _losses(self, stage: int, batch: Batch) -> dict[str, torch.Tensor]:
         if stage == 1:
@@ -239,22 +220,6 @@ class Trainer:
         planes = planes.float()
         losses = self.point_loss(batch, planes)
         return losses | self.render_loss(batch, planes) if stage == 2 else losses
-
-
-def decayed(share: float, step: int, warm_up: int) -> float:
-    """Of a rate, what is in force after a share of the time: a cosine to a fiftieth, rising over the first steps."""
-    return float((0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share))) * min(1, (step + 1) / warm_up))
-
-
-@torch.no_grad()
-def averaged(average: dict[str, torch.Tensor], net: torch.nn.Module, ema: float, step: int) -> None:
-    """Move a running average of a network's weights towards the present ones, in place; the first steps count less."""
-    decay = min(ema, (1 + step) / (10 + step))
-    for name, value in net.state_dict().items():
-        if value.is_floating_point():
-            average[name].lerp_(value, 1 - decay)
-        else:
-            average[name].copy_(value)
 
 
 def start(generator: Generator, start_from: str = "", seed: int = 0) -> None:

@@ -8,9 +8,8 @@ instead. Everything before super-resolution stays as it is, so rendered features
 from __future__ import annotations
 
 import hashlib
-import json
-import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.perceptual import load_perceptual
+from my3dgen.pretraining.loop import Progress, averaged, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.people_data import Shards, attention
-from my3dgen.pretraining.prior import averaged, decayed, picture_loss
+from my3dgen.pretraining.prior import picture_loss
 from my3dgen.priors import load_prior
 from my3dgen.priors.files import save_prior, write_safetensors
 from my3dgen.writing import replacing
@@ -106,7 +106,7 @@ class Sharpener:
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=options.lr, betas=(0.5, 0.99))
         self.judge = torch.optim.Adam(self.critic.parameters(), lr=options.lr_critic, betas=(0.5, 0.99))
-        self.step, self.spent = 0, 0.0
+        self.progress = Progress()
         self.rng = np.random.default_rng(options.seed)
         self.kept = ("net", "critic", "optimiser", "judge")
 
@@ -120,17 +120,16 @@ class Sharpener:
     def save(self) -> None:
         state = {name: getattr(self, name).state_dict() for name in self.kept}
         with replacing(self.checkpoint) as file:
-            torch.save(state | {"average": self.average, "progress": (self.step, self.spent)}, file)
+            torch.save(state | {"average": self.average, "progress": astuple(self.progress)}, file)
 
     def resume(self) -> None:
         if self.checkpoint.exists():
             state = torch.load(self.checkpoint, weights_only=True)
             for name in self.kept:
                 getattr(self, name).load_state_dict(state[name])
-            self.average, (self.step, self.spent) = state["average"], state["progress"]
-            self.rng = np.random.default_rng(
-                (self.o.seed, self.step)
-            )  # not the windows of the start once more
+            self.average, self.progress = state["average"], Progress(*state["progress"])
+            # not the windows of the start once more
+            self.rng = np.random.default_rng((self.o.seed, self.progress.step))
 
     # -- data
 
@@ -190,37 +189,21 @@ class Sharpener:
         """Train for `minutes`, resuming where the checkpoint stopped, and write the prior. Returns the last mean losses."""
         self.resume()
         kept = self.features()
-        last, saved, totals, counted, means = time.monotonic(), time.monotonic(), {}, 0, {}
         with (self.folder / "log.jsonl").open("a") as log:
-            while self.spent < 60 * self.o.minutes:
-                for name, value in self._train_on(self.windows(kept)).items():
-                    totals[name] = totals.get(name, 0.0) + value
-                counted += 1
-                now = time.monotonic()
-                self.spent, last = self.spent + now - last, now
-                if self.step % 50 == 0:
-                    means = {k: round(v / counted, 4) for k, v in totals.items()}
-                    totals, counted = {}, 0
-                    line = {"step": self.step, "minutes": round(self.spent / 60, 2), **means}
-                    print(json.dumps(line), file=log, flush=True)
-                if now - saved > 120:
-                    self.save()
-                    saved = now
-        self.save()
+            means = train_for(partial(self._step, kept), self.o.minutes, self.progress, self.save, log)
         self.net.load_state_dict(self.average)
         save_prior(self.o.out, self.prior.generator, "heads", dtype="float16")
-        return {"steps": self.step, **means}
+        return {"steps": self.progress.step, **means}
 
-    def _train_on(self, w: Windows) -> dict[str, float]:
-        decay = decayed(self.spent / (60 * self.o.minutes), self.step, warm_up=100)
+    def _step(self, kept: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+        w, done = self.windows(kept), self.progress.step
         for optimiser, rate in ((self.optimiser, self.o.lr), (self.judge, self.o.lr_critic)):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * decay
+            set_rate(optimiser, rate * decayed(share, done, warm_up=100))
         with torch.autocast("cpu", torch.bfloat16):
             image = self.net.blocks(w.features, w.ws)[w.inner]
             real, fake = self.critic(w.image, w.raw), self.critic(image.detach(), w.raw)
             critic = (F.relu(1 - real[-1].float()) + F.relu(1 + fake[-1].float())).mean()
-        self._descend(self.judge, self.critic, critic)
+        descend(self.judge, critic, clip=5.0)
         with torch.autocast("cpu", torch.bfloat16):
             self.critic.requires_grad_(False)
             real, fake = self.critic(w.image, w.raw), self.critic(image, w.raw)
@@ -232,14 +215,6 @@ class Sharpener:
             (a.float() - b.float()).abs().mean() for a, b in zip(fake[:-1], real[:-1], strict=True)
         )
         losses["adversarial"] = -self.o.adversarial * fake[-1].float().mean()
-        self._descend(self.optimiser, self.net, sum(losses.values()))
-        self.step += 1
-        averaged(self.average, self.net, self.o.ema, self.step)
-        return {name: float(each.detach()) for name, each in (losses | {"critic": critic}).items()}
-
-    @staticmethod
-    def _descend(optimiser: torch.optim.Optimizer, net: nn.Module, loss: Tensor) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimiser.step()
+        descend(self.optimiser, sum(losses.values()), clip=5.0)
+        averaged(self.average, self.net, self.o.ema, done + 1)
+        return losses | {"critic": critic}

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from my3dgen.models.attributes import NAMES
 from my3dgen.models.perceptual import DESCRIPTION, POOL, WIDTHS, Trunk
 from my3dgen.pretraining.attributes import labels
+from my3dgen.pretraining.loop import LOG_EVERY, Progress, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.people import Z_DIM
 from my3dgen.pretraining.people_data import Shards
 from my3dgen.pretraining.shading import WALL
+from my3dgen.priors.files import write_safetensors
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,12 @@ def train(o: TrunkOptions) -> dict[str, float]:
     parts = nn.Conv2d(sum(WIDTHS[1:4]), 8, 1)
     everything = [p for part in (trunk, read, judge, parts) for p in part.parameters()]
     optimiser = torch.optim.AdamW(everything, lr=o.lr, weight_decay=0.01)
-    start, step, totals, last = time.monotonic(), 0, {}, {}
-    while (spent := (time.monotonic() - start) / 60) < o.minutes:
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                o.lr
-                * min(1, (step + 1) / 100)
-                * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * spent / o.minutes)))
-            )
+    progress = Progress()
+
+    def step(share: float) -> dict[str, torch.Tensor]:
+        if progress.step % LOG_EVERY == 0:
+            shards.refresh()
+        set_rate(optimiser, o.lr * decayed(share, progress.step, warm_up=100, floor=0.01))
         batch = shards.batch(rng, o.batch)
         part = F.interpolate(batch.part[:, None].float(), size=o.pixels, mode="nearest")[:, 0]
         image, part = augment(F.interpolate(batch.image, size=o.pixels, mode="area"), part)
@@ -94,19 +92,13 @@ def train(o: TrunkOptions) -> dict[str, float]:
             "z": F.mse_loss(read(pooled), truth),
             "parts": 0.5 * F.cross_entropy(parts(stack), part[:, ::2, ::2]),
         }
-        optimiser.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()
-        optimiser.step()
-        step += 1
-        for k, v in losses.items():
-            totals[k] = totals.get(k, 0.0) + float(v.detach())
-        if step % 50 == 0:
-            last = {k: round(v / 50, 4) for k, v in totals.items()}
-            print(json.dumps({"step": step, "minutes": round(spent, 2), **last}), flush=True)
-            totals = {}
-            shards.refresh()
-    save_file(
-        {k: v.half().contiguous() for k, v in trunk.state_dict().items()},
+        descend(optimiser, sum(losses.values()))
+        return losses
+
+    means = train_for(step, o.minutes, progress)
+    write_safetensors(
         Path(o.out) / "perceptual.safetensors",
+        {k: v.half().contiguous() for k, v in trunk.state_dict().items()},
+        {},
     )
-    return {"steps": step, **last}
+    return {"steps": progress.step, **means}
