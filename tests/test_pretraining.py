@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from eg3d_tiny import SMALL
+from safetensors.torch import load_file
 
 from my3dgen.assets import asset
 from my3dgen.cameras import camera as front
@@ -20,10 +21,12 @@ from my3dgen.faces.pose import mean_landmarks
 from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.stylegan2 import MappingNetwork
-from my3dgen.models.perceptual import TRAINED_AT
+from my3dgen.models.identity import IdentityNetwork
+from my3dgen.models.perceptual import TRAINED_AT, Trunk
 from my3dgen.pretraining import (
     examples,
     hair,
+    identity,
     light,
     loop,
     mapping,
@@ -35,6 +38,7 @@ from my3dgen.pretraining import (
     shading,
     sharpen,
     skinmaps,
+    trunk,
 )
 from my3dgen.pretraining.encoder import as_cropped
 from my3dgen.priors import load_prior
@@ -353,3 +357,43 @@ def test_rates_rise_then_fall_and_groups_keep_their_scale():
     assert torch.allclose(a, torch.full((2,), -15 / 50**0.5)) and torch.allclose(
         b, torch.full((2,), -2 / 50**0.5)
     )
+
+
+def test_the_prior_is_trained_in_three_stages_and_exported(two_people: Path):
+    """One step each, from the prior that there is."""
+    moment = dict.fromkeys(("minutes_points", "minutes_super", "minutes_joint"), 1e-6)
+    small = {"batch": 1, "pixels": 32, "batch_super": 1, "batch_joint": 1, "batch_render": 1}
+    run = str(two_people / "run")
+    prior.Trainer(prior.PriorOptions(str(two_people), run, "heads", **moment, **small)).run()
+    more = prior.Trainer(prior.PriorOptions(str(two_people), run, **moment, **small))
+    assert more.resume() and (more.progress.step, more.stage) == (3, 2) and more.progress.seconds > 0
+    more.run()
+    assert more.progress.step == 3, "nothing was left to do"
+    out = two_people / "out.safetensors"
+    about = prior.export(more.checkpoint, str(out))
+    assert about == {"step": 3, "bytes": out.stat().st_size}
+    before, after = (load_prior(p, device="cpu").generator.state_dict() for p in ("heads", str(out)))
+    moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"backbone", "superresolution", "decoder"}
+
+
+def test_the_perceptual_trunk_is_trained(two_people: Path):
+    options = trunk.TrunkOptions(str(two_people), str(two_people), minutes=1e-6, batch=2)
+    assert trunk.train(options) == {"steps": 1}
+    Trunk().load_state_dict(load_file(two_people / "perceptual.safetensors"))
+
+
+def test_an_identity_encoder_is_trained_and_judged(tmp_path: Path):
+    """On noise: a step's worth, but through everything; the figures are of people who were left out."""
+    rng, side = np.random.default_rng(0), identity.STORED
+    np.savez(
+        tmp_path / "people.npz",
+        image=rng.integers(0, 256, (18, 2, side, side, 3), np.uint8),
+        wall=np.zeros((18, 2, side, side), bool),
+        alike=rng.integers(0, 256, (2, side, side, 3), np.uint8),
+        glasses=rng.integers(0, 256, (2, side, side, 3), np.uint8),
+    )
+    options = identity.IdentityOptions("loss", str(tmp_path / "people.npz"), str(tmp_path), 1e-6, batch=4)
+    figures = identity.train(options)
+    assert figures["steps"] == 1 and figures["people"] == 2 and 0 <= figures["auc"] <= 1
+    IdentityNetwork("loss").load_state_dict(load_file(tmp_path / "identity_loss.safetensors"))
