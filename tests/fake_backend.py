@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +72,13 @@ class Prior:
     name: str
     adapter: Adapter | None = None
     sha256: str = "of a fake"
+    device: str = "cpu"
 
     def personalized(self, adapter):
         return Prior(self.name, adapter)
+
+    def to(self, device):
+        return replace(self, device=str(device))
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,11 @@ def load_prior(name=None, device=None):
 
 def prepare(photos, progress=None, kind="person"):
     ticker = Ticker("prepare", len(photos), progress)
-    faces = []
+    faces, going = [], True
     for step, photo in enumerate(photos, 1):
-        faces.append(_face(photo, f"photo {step}" if isinstance(photo, bytes) else str(photo), kind))
-        ticker.tick(step)
+        name = f"photo {step}" if isinstance(photo, bytes) else str(photo)
+        faces.append(_face(photo, name, kind) if going else Face(name, refused="Not looked at."))
+        going = going and ticker.tick(step)
     return faces
 
 

@@ -154,6 +154,16 @@ def test_values_that_cannot_be_stored(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def test_a_view_moves_to_another_device_and_leaves_its_prior_where_it_is():
+    prior = make_prior()
+    where = prior.w_avg.device
+    moved = prior.personalized(make_adapter(prior)).to("meta")
+    assert moved.device == moved.w_avg.device == torch.device("meta")
+    assert all(p.is_meta for p in (*moved.generator.parameters(), *moved.generator.buffers()))
+    assert prior.device == prior.w_avg.device == where and moved.w_std == prior.w_std
+    assert not any(p.is_meta for p in (*prior.generator.parameters(), *prior.generator.buffers()))
+
+
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory):
     """The tensors and metadata of a good file."""

@@ -15,7 +15,7 @@ import pytest
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.progress import Progress
-from my3dgen.studio import compute, examples, folders, jobs, photo_set, priors, service, stream
+from my3dgen.studio import api_tasks, compute, examples, folders, jobs, photo_set, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
 from my3dgen.studio.looking import ViewGrid
 from my3dgen.studio.session import LEFT_SECONDS, MODELS, Registry, upload_root
@@ -93,6 +93,22 @@ def test_what_a_closed_page_held_goes_soon_and_a_waiting_job_keeps_its_session(m
     assert waiting.deleted
 
 
+def test_a_job_that_still_reports_does_not_keep_what_a_closed_page_held():
+    registry = Registry(idle_seconds=3600.0)
+    session, other = registry.get("closed"), registry.get("open")
+    registry.left("closed")
+    before = other.used
+    for each in (session, other):
+        assert (
+            list(jobs.reports(each, [Progress("project", 1, 2, None)] * 2 + [1]))
+            == [Progress("project", 1, 2, None)] * 2
+        )
+    assert time.monotonic() - session.used > 3600.0 - LEFT_SECONDS - 1
+    assert other.used >= before
+    registry.get("closed")  # the same page came back
+    assert time.monotonic() - session.used < 60
+
+
 def test_what_a_job_writes_after_the_deletion_is_deleted_again(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     registry, forgotten, swept = Registry(), [], []
@@ -131,6 +147,17 @@ def test_newer_files_and_models_take_the_place_of_older_ones(monkeypatch, tmp_pa
     gone = [old for model in models for old in session.keep_model(model)]
     assert gone == models[:1] and len(session.models) == MODELS and session.current == models[-1].id
     assert not Path(models[0].path).parent.exists() and Path(models[1].path).parent.exists()
+
+
+def test_only_the_newest_answers_keep_their_pictures(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(api_tasks, "ANSWERS", 2)
+    session, picture = Registry().get("me"), np.zeros((2, 2, 3), np.uint8)
+    answers = [
+        api_tasks.pictures(session, {"pretrained": picture, "personalized": picture}) for _ in range(3)
+    ]
+    assert [all(Path(path).exists() for path in answer) for answer in answers] == [False, True, True]
+    assert [Path(path).name for path in answers[-1]] == ["pretrained.png", "personalized.png"]
 
 
 def test_gradio_remembers_no_page_whose_session_is_gone():
@@ -265,6 +292,30 @@ def test_an_adapter_cannot_name_a_file_as_its_prior(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MY3DGEN_PRIOR", "/srv/own.pkl")
     assert priors.source(priors.of_adapter("own person")) == "/srv/own.pkl"
     assert "/srv" not in json.dumps([vars(offer) for offer in priors.offered()])
+
+
+def test_an_adapter_of_this_server_s_own_prior_finds_it_whatever_its_file_calls_itself(monkeypatch):
+    monkeypatch.setenv("MY3DGEN_PRIOR", "/srv/own.safetensors")
+    priors_here = {"own": SimpleNamespace(sha256="of own"), "heads": SimpleNamespace(sha256="of heads")}
+    monkeypatch.setattr(compute, "_priors", priors_here)
+    found = [
+        service._prior_of(SimpleNamespace(prior_name="heads", prior_sha256=sha256))
+        for sha256 in ("of own", "of heads")
+    ]
+    assert found == ["own", "heads"]
+
+
+def test_a_process_that_borrows_a_gpu_keeps_nobody_s_model(monkeypatch):
+    made = []
+    prior = SimpleNamespace(personalized=lambda adapter: made.append(adapter) or "a view")
+    monkeypatch.setattr(compute, "_priors", {"heads": prior})
+    monkeypatch.setattr(compute, "_models", type(compute._models)())
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert compute.personalized("heads", "me") == "a view" and not compute._models
+    monkeypatch.setenv("SPACES_ZERO_GPU", "")
+    for _ in range(2):
+        assert compute.personalized("heads", "me") == "a view"
+    assert made == ["me", "me"] and len(compute._models) == 1
 
 
 def test_the_views_start_at_the_front_and_cover_the_grid():

@@ -8,9 +8,19 @@ import pytest
 import torch
 from studio_people import write_person
 
+import my3dgen
 from my3dgen import layout
 from my3dgen.evaluation import ready as files
-from my3dgen.studio import examples, ready, tab_compare, tab_edit, tab_interpolation, tab_inversion
+from my3dgen.studio import (
+    compute,
+    examples,
+    ready,
+    service,
+    tab_compare,
+    tab_edit,
+    tab_interpolation,
+    tab_inversion,
+)
 from my3dgen.studio.session import Model, Registry
 
 COLOUR = (210, 60, 60)
@@ -82,3 +92,39 @@ def test_results_of_another_adapter_and_missing_ones_are_not_shown(person):
     (place / layout.ADAPTER).write_bytes(content)
     (place / layout.READY / "ready.json").unlink()
     assert ready.outcomes(session) == {}
+
+
+@pytest.fixture
+def picked(person, monkeypatch: pytest.MonkeyPatch):
+    """A session that may pick the example person."""
+    for name in ("load_prior", "prepare", "load_adapter"):
+        monkeypatch.setattr(my3dgen, name, getattr(fake_backend, name))
+    monkeypatch.setattr(compute, "_priors", {})
+    monkeypatch.setattr(service, "_faces_of_examples", {})
+    return Registry().get("secret")
+
+
+def test_whoever_leaves_while_an_example_is_read_leaves_it_whole_for_others(picked):
+    service.load_example(picked, "ada", lambda report: False)
+    other = Registry().get("another")
+    service.load_example(other, "ada")
+    assert len(picked.accepted()) == len(other.accepted()) == 2
+    for session in (picked, other):
+        assert session.model().report["id_sim"]["personalized"] == 0.7
+        assert session.model().report["stopped"] is False, "as /personalize reports it"
+
+
+def test_an_example_s_model_is_not_kept_for_photos_that_came_meanwhile(picked, monkeypatch):
+    def slow(path):
+        with picked.lock:  # another person is picked while Ada's adapter is read
+            picked.photos = list(reversed(picked.photos))
+        return fake_backend.load_adapter(path)
+
+    monkeypatch.setattr(my3dgen, "load_adapter", slow)
+    service.load_example(picked, "ada")
+    assert not picked.models and picked.model() is None
+    monkeypatch.setattr(my3dgen, "load_adapter", fake_backend.load_adapter)
+    service.load_example(picked, "ada")
+    first = picked.model()
+    service.load_example(picked, "ada")
+    assert picked.model() is first and len(picked.models) == 1

@@ -155,6 +155,27 @@ def test_a_stop_that_came_too_late_stops_nothing_later(session: Session, photo: 
     assert isinstance(events[-1], Outcome) and not events[-1].stopped
 
 
+def test_compare_and_a_tab_s_own_job_of_the_same_task_do_not_meet(session: Session, photo: str):
+    jobs.wait(session, "edit")  # pressed in its own tab, and waiting while Compare runs
+    jobs.stop(session, "edit")
+    events = list(tab_compare._run(session, MODEL, photo, ["edit"]))
+    assert isinstance(events[-1], Outcome) and not events[-1].stopped
+    assert session.waits("edit") and "edit" in session.stop_early, "it waits, and ends as it begins"
+    session.results.clear()
+    for event in tab_compare._run(session, MODEL, photo, ["edit"]):
+        if isinstance(event, Progress):
+            assert "edit" not in session.running
+            jobs.stop(session, "compare")
+    assert isinstance(event, Missing) and event.stopped
+    assert session.waits("edit"), "Compare's stop ends its own parts"
+
+
+def test_compare_without_a_photo_asks_for_one(session: Session):
+    for task in set(tab_compare.TITLES) - {"synthesize"}:
+        with pytest.raises(My3DGenError, match="There is no photo yet"):
+            list(tab_compare._run(session, MODEL, None, [task]))
+
+
 def test_stopped_between_two_tasks_says_which_are_missing(session: Session, photo: str):
     outcomes, missing = [], []
     for event in tab_compare._run(session, MODEL, photo, ["invert", "edit", "synthesize"]):

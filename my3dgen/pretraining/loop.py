@@ -1,4 +1,4 @@
-"""The loop of everything that is trained here: for so many minutes, at a decaying rate, with a log and checkpoints."""
+"""The loop of whatever is trained for so many minutes: at a decaying rate, with a log and checkpoints."""
 
 from __future__ import annotations
 

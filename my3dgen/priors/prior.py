@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -113,6 +113,13 @@ class Prior:
         generator = lora.view(base.generator, tensors, adapter.options)
         adapter.anchors.require_fit(base)
         return Prior(base.name, base.sha256, generator, adapter, base, base._statistics)
+
+    def to(self, device: torch.device | str) -> Prior:
+        """This prior on a device. Its tensors move in place; a view's are its own, so what it is a view of stays."""
+        self.generator.to(device)
+        known = self._statistics
+        w_avg = None if known.w_avg is None else known.w_avg.to(device)
+        return replace(self, _statistics=_Statistics(w_avg, known.w_std))
 
     def rows(self, adapters: Sequence[Adapter | None]) -> Generator:
         """A generator for batches of which row i is adapters[i]'s (None: nobody), see `lora.rows_view`."""

@@ -110,11 +110,8 @@ def render(
     "pitch", "extrapolation"}."""
     session = session_of(request)
     result = looking.render(session, service.model_for(session, adapter), anchor, yaw, pitch)
-    return (
-        session.save_image(result["pretrained"], "pretrained"),
-        session.save_image(result["personalized"], "personalized"),
-        result["report"],
-    )
+    sides = ("pretrained", "personalized")
+    return *api_tasks.pictures(session, {side: result[side] for side in sides}), result["report"]
 
 
 def export(

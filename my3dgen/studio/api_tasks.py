@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
@@ -13,6 +14,8 @@ from my3dgen.studio import inputs, service, tasks
 from my3dgen.studio.page import FIT, session_of
 from my3dgen.studio.service import MOST_STEPS
 from my3dgen.studio.session import Model, Session
+
+ANSWERS = 64  # answers whose pictures a session keeps
 
 
 def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> None:
@@ -164,10 +167,15 @@ def _answers(session: Session, stream: Iterator[tasks.Event]) -> Iterator[Any]:
         elif isinstance(event, tasks.Missing):
             raise My3DGenError(f"Stopped. {event.reason}")
         else:
-            pictures = [
-                session.save_image(result.images["image"], side) for side, result in event.sides.items()
-            ]
-            yield *pictures, event.report
+            sides = {side: result.images["image"] for side, result in event.sides.items()}
+            yield *pictures(session, sides), event.report
+
+
+def pictures(session: Session, sides: Mapping[str, np.ndarray]) -> list[str]:
+    """Save pictures uint8 [H, W, 3] for an answer; only the newest answers' stay, or a face that turns would fill the disk."""
+    paths = [session.save_image(picture, side) for side, picture in sides.items()]
+    session.keep_newest("answers", paths, most=ANSWERS)
+    return paths
 
 
 def progress_report(report: Progress) -> dict[str, Any]:

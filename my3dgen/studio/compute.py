@@ -15,7 +15,7 @@ import numpy as np
 
 from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import priors, stream
-from my3dgen.studio.gpu import in_slices, on_gpu
+from my3dgen.studio.gpu import borrowed, in_slices, on_gpu
 
 KEPT_MODELS = 8  # personalized priors kept ready in this process
 _priors: dict[str, Any] = {}
@@ -76,8 +76,14 @@ def prior(name: str) -> Any:
 
 
 def personalized(name: str, adapter: Any) -> Any:
-    """The prior of this name with an adapter, a light view that is kept for the next call."""
+    """The prior of this name with an adapter, a light view that is kept for the next call.
+
+    In a process that borrows a GPU nothing is kept: the next call brings another copy of the adapter, and whoever deletes
+    their data cannot reach this one.
+    """
     base = prior(name)
+    if borrowed():
+        return base.personalized(adapter)
     with _lock:
         kept = _models.pop(id(adapter), None)
         if kept is None:
@@ -185,7 +191,7 @@ def _full_fine_tuning(name: str, adapter: Any, faces: list[Any], progress: Progr
     tuned = my3dgen.full_fine_tuning(
         prior(name), my3dgen.with_mirrors(faces), adapter.anchors, progress=watch
     )
-    return None if watch.stopped else tuned
+    return None if watch.stopped else tuned.to("cpu")  # it may have to cross to a process without a GPU
 
 
 def likeness(base: Any, mine: Any, faces: list[Any], anchors: Any) -> dict[str, float]:
@@ -249,6 +255,8 @@ def _compare(
 
     base, mine = prior(name), personalized(name, adapter)
     known = references or None
+    if "full" in options:
+        options = options | {"full": options["full"].to(base.device)}
     try:
         return my3dgen.compare(task, base, mine, photo, progress=watch, references=known, **options)
     except _StoppedHalfway:

@@ -141,4 +141,6 @@ def report(session: Session) -> dict[str, Any]:
 
 def gallery(session: Session) -> list[tuple[str, str]]:
     """The crops of the usable photos (paths of PNG files) with their names."""
-    return [(session.save_image(photo.face.image, "crop"), photo.name) for photo in session.accepted()]
+    pictures = [(session.save_image(photo.face.image, "crop"), photo.name) for photo in session.accepted()]
+    session.keep_newest("gallery", [path for path, _ in pictures], most=2)
+    return pictures

@@ -49,6 +49,11 @@ def offered() -> list[Offer]:
     return list(OFFERS)
 
 
+def has_own() -> bool:
+    """Whether the server's owner chose a file."""
+    return bool(_own_file())
+
+
 def _own_file() -> str:
     chosen = os.environ.get("MY3DGEN_PRIOR", "")
     return "" if chosen in [offer.name for offer in OFFERS] else chosen

@@ -13,7 +13,7 @@ from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import compute, examples, photo_set, priors
 from my3dgen.studio.compute import FitOptions
 from my3dgen.studio.jobs import GONE, digest, reports, running, whole
-from my3dgen.studio.session import Model, Registry, Session
+from my3dgen.studio.session import Model, Photo, Registry, Session
 
 REGISTRY = Registry()
 REGISTRY.on_delete = compute.forget
@@ -76,38 +76,49 @@ def load_example(session: Session, name: str, progress: ProgressCallback | None 
     with session.lock:
         session.photos, session.example = photos, person.name
     if person.adapter is not None:
-        _keep_ready(session, person)
+        _keep_ready(session, person, photos)
 
 
-def _keep_ready(session: Session, person: examples.Example) -> None:
+def _keep_ready(session: Session, person: examples.Example, photos: list[Photo]) -> None:
     """The adapter that comes with an example person, as the model that personalizing would give.
 
-    Where the prior has been replaced since it was made, the visitor personalizes as everybody does.
+    Where the prior has been replaced since it was made, the visitor personalizes as everybody does. Nothing is kept
+    where the session's photos are others than these by now.
     """
     import my3dgen
 
     adapter = my3dgen.load_adapter(person.adapter)
-    prior = priors.of_adapter(adapter.prior_name)
+    prior = _prior_of(adapter)
     if adapter.prior_sha256 != compute.prior(prior).sha256:
         return
     options = fit_options(prior, adapter.rank, None, 0, False)
-    photos = session.accepted()
-    key = digest([photo.digest for photo in photos], vars(options))
-    for model in list(session.models.values()):
-        if model.key == key:
-            session.current = model.id
+    usable = [photo for photo in photos if photo.face.refused is None]
+    key = digest([photo.digest for photo in usable], vars(options))
+    label = f"{fit_label(options, person.name, len(usable), False)} · made beforehand"
+    faces = tuple(photo.face for photo in usable)
+    with session.lock:
+        if session.photos is not photos:  # another person was picked meanwhile, or photos came or went
             return
-    label = f"{fit_label(options, person.name, len(photos), False)} · made beforehand"
-    faces = tuple(photo.face for photo in photos)
-    _keep(session, adapter, prior, label, key, faces, person.fitted, person.name)
+        for model in session.models.values():
+            if model.key == key:
+                session.current = model.id
+                return
+        figures = person.fitted | {"stopped": False}
+        _keep(session, adapter, prior, label, key, faces, figures, person.name)
 
 
 _faces_of_examples: dict[str, list[Any]] = {}
 
 
 def _example_faces(person: examples.Example, progress: ProgressCallback | None) -> list[Any]:
+    """An example person's faces, read once for everybody: whoever asked first may leave, but does not stop it."""
+
+    def report(each: Progress) -> None:
+        if progress is not None:
+            progress(each)  # and what it answers is not passed on
+
     if person.name not in _faces_of_examples:
-        _faces_of_examples[person.name] = compute.prepare(person.photos, progress)
+        _faces_of_examples[person.name] = compute.prepare(person.photos, report)
     return _faces_of_examples[person.name]
 
 
@@ -219,7 +230,15 @@ def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
         raise My3DGenError("No adapter file was sent; choose the .safetensors that personalizing gave you.")
     REGISTRY.owns_uploads(session, [path])
     adapter = my3dgen.load_adapter(path)
-    return adapter, priors.of_adapter(adapter.prior_name)
+    return adapter, _prior_of(adapter)
+
+
+def _prior_of(adapter: Any) -> str:
+    """Which offered prior an adapter was made for: this server's own if its hash says so, whatever name that file gives
+    itself, else the one of its name."""
+    if priors.has_own() and compute.prior(priors.OWN).sha256 == adapter.prior_sha256:
+        return priors.OWN
+    return priors.of_adapter(adapter.prior_name)
 
 
 def _keep(

@@ -113,6 +113,7 @@ class Session:
     shown: tuple[Any, ...] | None = None  # photo cards the page shows already (they are large)
     numbered: str | None = None  # the model whose numbered photos the page shows already
     used: float = field(default_factory=time.monotonic)
+    left: bool = False  # its page was closed or reloaded: what still runs for it is no use
     deleted: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -135,8 +136,9 @@ class Session:
         return self.models.get(self.current) if self.current else None
 
     def touch(self) -> None:
-        """Somebody is here: keep the session."""
-        self.used = time.monotonic()
+        """Somebody is here, or waits for something: keep the session, unless its page was left."""
+        if not self.left:
+            self.used = time.monotonic()
 
     def new_path(self, name: str) -> str:
         """A path for a file to download, in a fresh folder whose name cannot be guessed.
@@ -233,6 +235,7 @@ class Registry:
                 self._make_room()
                 self._sessions[key] = Session(upload_root() / f"my3dgen-{secrets.token_hex(16)}")
             session = self._sessions[key]
+        session.left = False
         session.touch()
         return session
 
@@ -244,6 +247,7 @@ class Registry:
         """The page of a session was closed or reloaded: what nobody can reach any more goes soon."""
         session = self._sessions.get(self._key(secret)) if secret else None
         if session is not None:
+            session.left = True  # first, or a job's report would come between
             session.used = min(session.used, time.monotonic() - self.idle_seconds + LEFT_SECONDS)
             session.queued.clear()
 

@@ -18,8 +18,9 @@ The method: Qi, Wu, Wang, Wang, Sengupta, *My3DGen: A Scalable Personalized 3D G
 (arXiv 2307.05468), on top of EG3D (Chan et al., CVPR 2022). This is an independent implementation.
 
 ## Your photos
-- They are read only after you tick the consent box, on this server, and are sent nowhere else. The page loads
-  nothing from other sites, and nothing is measured.
+- The photos to personalize from are read only after you tick the consent box; a photo that you choose in another tab is
+  read when you choose it. Everything happens on this server, and nothing is sent anywhere else. The page loads nothing from other
+  sites, and nothing is measured.
 - Photos, crops and models belong to this browser tab alone. They are deleted some minutes after you close
   or reload it, an hour after you last used it, or at once with **Delete my data** at the bottom of the page. A model you download is yours.
 - The place and time that phones write into photos are dropped when a photo is read.

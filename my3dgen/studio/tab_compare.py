@@ -12,9 +12,9 @@ import gradio as gr
 import numpy as np
 
 from my3dgen.errors import My3DGenError
-from my3dgen.studio import figures, tasks
+from my3dgen.studio import figures, task_photo, tasks
 from my3dgen.studio.guard import visible
-from my3dgen.studio.jobs import forget_stop, running, stop
+from my3dgen.studio.jobs import running
 from my3dgen.studio.page import Page
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Session
@@ -90,25 +90,24 @@ def _run(
             yield Missing("compare", "Full fine-tuning was stopped, and nothing was compared.", True)
             return
         model = replace(model, full=tuned)
-    runs = {
-        "invert": lambda: tasks.invert(session, model, photo, 0, 0),
-        "inpaint": lambda: tasks.inpaint(session, model, photo, None, "centre", 0),
-        "upscale": lambda: tasks.upscale(session, model, photo, size_for(photo, AUTOMATIC), 0),
-        "edit": lambda: tasks.edit(session, model, photo, "smile", 1.0, "project", 0),
-        "interpolate": lambda: tasks.interpolate(session, model, photo, 0, 6),
-        "synthesize": lambda: tasks.synthesize(session, model, 4, 0, "dirichlet", 1.0),
-    }
-    asked = [task for task in runs if task in chosen]
     failed: list[Missing] = []
     with running(session, "compare") as stop_file:
+        # parts of this job: their own tabs' jobs of the same names may run or wait beside it
+        runs = {
+            "invert": lambda: tasks.invert(session, model, photo, 0, 0, stop_file),
+            "inpaint": lambda: tasks.inpaint(session, model, photo, None, "centre", 0, stop_file),
+            "upscale": lambda: tasks.upscale(session, model, photo, size_for(photo, AUTOMATIC), 0, stop_file),
+            "edit": lambda: tasks.edit(session, model, photo, "smile", 1.0, "project", 0, stop_file),
+            "interpolate": lambda: tasks.interpolate(session, model, _there(photo), 0, 6, stop_file),
+            "synthesize": lambda: tasks.synthesize(session, model, 4, 0, "dirichlet", 1.0, stop_file),
+        }
+        asked = [task for task in runs if task in chosen]
         for place, task in enumerate(asked):
             if Path(stop_file).exists():
                 rest = ", ".join(TITLES[each] for each in asked[place:])
                 yield Missing(task, f"Not done any more: {rest}.", True)
                 return
             for item in _shielded(session, task, runs[task]):
-                if Path(stop_file).exists():
-                    stop(session, task)  # also what began after the button was pressed
                 if isinstance(item, Missing) and not item.stopped:
                     failed.append(item)
                 yield item
@@ -117,9 +116,15 @@ def _run(
         raise My3DGenError(" ".join(dict.fromkeys(each.reason for each in failed)))
 
 
+def _there(photo: str | None) -> str:
+    """The photo, which this tab's way starts from."""
+    if not photo:
+        raise My3DGenError(task_photo.NO_PHOTO)
+    return photo
+
+
 def _shielded(session: Session, task: str, run: Callable[[], Iterator[Event]]) -> Iterator[Event]:
     """One of the tasks; if it fails, the others go on."""
-    forget_stop(session, task)
     try:
         for item in run():
             yield (
@@ -139,6 +144,7 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
     third = {title: means.pop(side) for side, title in figures.FULL.items() if side in means}
     rows, columns = _rows(model, outcomes), _columns(outcomes)
     sheet = session.save_image(contact_sheet(rows, columns), "my3dgen-contact-sheet")
+    session.keep_newest("contact sheet", [sheet], most=2)
     bars = figures.scores(**means, caption=LIKENESS, others=third)
     return Shown(
         figures=bars,

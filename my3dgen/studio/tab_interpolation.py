@@ -138,6 +138,7 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
     film = NO_FILM
     if not outcome.ready:  # a visitor who only opened the tab does not wait for a film
         path = session.new_path("my3dgen-interpolation.mp4")
+        session.keep_newest("interpolation film", [path], most=2)
         compute.side_by_side(path, frames["pretrained"], frames["personalized"], FRAMES_A_SECOND)
         film = gr.update(value=path, visible=True)
     bars = figures.scores(**outcome.figure("id_sim"), caption=LIKENESS)

@@ -7,6 +7,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,13 +78,21 @@ Subject = tuple[Any, dict[str, Any]]  # what a task works on, and options that a
 
 
 def invert(
-    session: Session, model: Model, photo: str | None, steps: float | None, tuning_steps: float | None
+    session: Session,
+    model: Model,
+    photo: str | None,
+    steps: float | None,
+    tuning_steps: float | None,
+    stop_file: str | None = None,
 ) -> Iterator[Event]:
-    """A new photo rebuilt."""
+    """A new photo rebuilt.
+
+    stop_file: of the job that this is a part of; None, here and in the other tasks: it is a job of its own, named after the task.
+    """
     options = {"steps": _steps(steps)}
     options["tuning_steps"] = whole("tuning steps", tuning_steps or 0, 0, MOST_STEPS)
     key = task_photo.digest(session, photo)
-    yield from _compare(session, model, "invert", key, options, _face(session, model, photo))
+    yield from _compare(session, model, "invert", key, options, _face(session, model, photo), stop_file)
 
 
 def inpaint(
@@ -93,6 +102,7 @@ def inpaint(
     mask: np.ndarray | str | None,
     region: str | None,
     steps: float | None,
+    stop_file: str | None = None,
 ) -> Iterator[Event]:
     """Part of a photo painted anew. mask: one painted on the crop, or the path of a picture, which may as well
     have the photo's size; None: the region."""
@@ -110,11 +120,16 @@ def inpaint(
         face = task_photo.face(session, photo, model.prior)
         return face, {"mask": task_photo.mask_on_crop(face, photo, mask) if isinstance(mask, str) else mask}
 
-    yield from _compare(session, model, "inpaint", key, options, read)
+    yield from _compare(session, model, "inpaint", key, options, read, stop_file)
 
 
 def upscale(
-    session: Session, model: Model, photo: str | None, size: float | None, steps: float | None
+    session: Session,
+    model: Model,
+    photo: str | None,
+    size: float | None,
+    steps: float | None,
+    stop_file: str | None = None,
 ) -> Iterator[Event]:
     """A small photo sharpened. size: reduce the photo's crop to so many pixels first; 0: it is small itself."""
     options: dict[str, Any] = {"steps": _steps(steps), "size": None}
@@ -123,11 +138,16 @@ def upscale(
     key = task_photo.digest(session, photo)
     # What is small itself is read by the task: it may be too small to find a face in.
     read = _face(session, model, photo) if size else lambda: (photo, {})
-    yield from _compare(session, model, "upscale", key, options, read)
+    yield from _compare(session, model, "upscale", key, options, read, stop_file)
 
 
 def interpolate(
-    session: Session, model: Model, start: str | int | None, end: str | int | None, steps: float
+    session: Session,
+    model: Model,
+    start: str | int | None,
+    end: str | int | None,
+    steps: float,
+    stop_file: str | None = None,
 ) -> Iterator[Event]:
     """From one face to another. start and end: photos, or anchors by number; None for both: the two anchors
     that are farthest apart."""
@@ -143,7 +163,7 @@ def interpolate(
         ]
         return None, {"start": ends[0], "end": ends[1]}
 
-    yield from _compare(session, model, "interpolate", keys, options, read)
+    yield from _compare(session, model, "interpolate", keys, options, read, stop_file)
 
 
 def _end_key(session: Session, model: Model, value: str | int | None) -> str:
@@ -156,7 +176,13 @@ def _end_key(session: Session, model: Model, value: str | int | None) -> str:
 
 
 def synthesize(
-    session: Session, model: Model, count: float, seed: float, rule: str | None, strength: float
+    session: Session,
+    model: Model,
+    count: float,
+    seed: float,
+    rule: str | None,
+    strength: float,
+    stop_file: str | None = None,
 ) -> Iterator[Event]:
     """New looks of the person."""
     options = {
@@ -165,7 +191,7 @@ def synthesize(
         "rule": one_of("rule", rule or RULES[0], RULES),
         "strength": number("strength", strength, 0.0, 1.0),
     }
-    yield from _compare(session, model, "synthesize", "", options, lambda: (None, {}))
+    yield from _compare(session, model, "synthesize", "", options, lambda: (None, {}), stop_file)
 
 
 def edit(
@@ -176,6 +202,7 @@ def edit(
     strength: float,
     policy: str | None,
     steps: float | None,
+    stop_file: str | None = None,
 ) -> Iterator[Event]:
     """A photo rebuilt and changed along an attribute."""
     options = {
@@ -185,7 +212,7 @@ def edit(
         "steps": _steps(steps),
     }
     key = task_photo.digest(session, photo)
-    yield from _compare(session, model, "edit", key, options, _face(session, model, photo))
+    yield from _compare(session, model, "edit", key, options, _face(session, model, photo), stop_file)
 
 
 def edited(
@@ -241,18 +268,22 @@ def _compare(
     subject_key: Any,
     options: dict[str, Any],
     read: Callable[[], Subject],
+    stop_file: str | None,
 ) -> Iterator[Event]:
     """Run a task in both models, unless this session has asked the same before.
 
+    stop_file: of the job that this is a part of; None: it is one itself.
     subject_key: a name for what `read` returns. `read` is called once the visitor can stop it: finding the face in
         a photo takes its time.
     """
     key = digest(task, model.id, subject_key, options, model.full is not None)
     if (kept := session.results.get(key)) is not None:
-        forget_stop(session, task)  # nothing is left that it could be meant for
+        if stop_file is None:
+            forget_stop(session, task)  # nothing is left that it could be meant for
         yield kept
         return
-    with running(session, task) as stop_file:
+    job = running(session, task) if stop_file is None else nullcontext(stop_file)
+    with job as stop_file:
         photo, heavy = read()
         comparison = None
         if not Path(stop_file).exists():
