@@ -14,17 +14,20 @@ def main() -> None:
     args = parser.parse_args()
 
     client = Client(args.url)
-    _, report = client.predict([handle_file(p) for p in args.photos], True, api_name="/prepare")
-    for photo in report["refused"]:
-        print(f"{photo['source']} was refused: {photo['reason']}")
-    job = client.submit("", 1, 0, 0, False, api_name="/personalize")  # prior, rank, steps, seed, symmetry
-    for _, progress in job:
-        print(progress, end="\r")
-    print()
-    video, about = client.predict("mp4", api_name="/export")
-    shutil.copy(video, args.out)
-    print(f"{args.out}: {about['bytes']} bytes")
-    client.predict(api_name="/delete_my_data")
+    try:
+        _, report = client.predict([handle_file(p) for p in args.photos], True, api_name="/prepare")
+        for photo in report["refused"]:
+            print(f"{photo['source']} was refused: {photo['reason']}")
+        job = client.submit("", 1, 0, 0, False, api_name="/personalize")  # prior, rank, steps, seed, symmetry
+        for _, progress in job:
+            print(progress, end="\r")
+        print()
+        job.result()  # raises what went wrong; the loop above just ends then
+        video, about = client.predict("mp4", api_name="/export")
+        shutil.copy(video, args.out)
+        print(f"{args.out}: {about['bytes']} bytes")
+    finally:
+        client.predict(api_name="/delete_my_data")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 from studio_visit import browser, visit  # noqa: F401 (fixtures)
 
+# two workers (pyproject.toml) and the servers they start share two cores: a thread each, before torch is loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 SERVER = str(HERE / "studio_server.py")

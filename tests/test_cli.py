@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from my3dgen.cli import main
@@ -203,13 +204,33 @@ def test_mistakes_are_one_line_with_status_2(capsys, folder, adapter, tmp_path):
         "rank": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--rank", 99),
         "cannot be made": ("invert", PHOTOS[0], "--prior", "heads", "--out", wrong / "pictures"),
         "none that is used here": ("render", "--prior", "heads", "--device", "mps", "--out", tmp_path),
+        "two folders": ("evaluate", "examples/ada", tmp_path / "ada", "--prior", "heads"),
+        "whole number from 1 to 64": ("evaluate", "examples/ada", "--rank", 0, "--prior", "heads"),
+        "the folder": ("evaluate", "examples/ada", "--prior", "heads", "--out", wrong / "figures"),
+        "no dataset.json": ("project", tmp_path / "mistyped", "--prior", "heads"),
         "no device": ("bench", "--random-weights", "--device", "abacus"),
     }
     for words, argv in mistakes.items():
         status, result, line = run(capsys, *argv)
         assert (status, result) == (2, None), argv
         assert line.startswith("my3dgen: ") and words in line, (words, line)
-    assert not list(tmp_path.glob("x.safetensors*"))
+    assert not list(tmp_path.glob("x.safetensors*")) and not (tmp_path / "mistyped").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_running_out_of_memory_is_one_line(capsys, monkeypatch, error):
+    def full(*_):
+        raise error("tried to allocate 2 GiB")
+
+    monkeypatch.setattr("my3dgen.evaluation.bench.bench", full)
+    status, result, line = run(capsys, "bench", "--random-weights")
+    assert (status, result) == (2, None) and "the memory is full" in line and line.count("\n") <= 1
+
+
+def test_a_mistake_of_ours_is_not_hidden(capsys, monkeypatch):
+    monkeypatch.setattr("my3dgen.evaluation.bench.bench", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError):
+        run(capsys, "bench", "--random-weights")
 
 
 def test_an_adapter_of_another_prior_is_refused(capsys, adapter, tmp_path):

@@ -10,10 +10,12 @@ from pathlib import Path
 import hostile
 import official_snapshot
 import pytest
+import torch
 from test_official_pickle import Attack, random_generator
 
 from my3dgen.errors import My3DGenError
-from my3dgen.priors import load_prior
+from my3dgen.models.eg3d.config import GeneratorConfig
+from my3dgen.priors import load_prior, official
 
 SECONDS, MEGABYTES = 5, 1000
 NAMES = [*hostile.BOMBS, *hostile.OPTIONS, hostile.EXPANDED]
@@ -114,3 +116,25 @@ def test_functions_of_ours_are_all_that_runs(tmp_path):
             with pytest.raises(My3DGenError):
                 load_prior(tmp_path / "a.pkl", "cpu")
     assert not marker.exists()
+
+
+def test_a_pair_whose_product_is_no_weight_is_refused_before_it_is_computed():
+    contents = official._Contents()
+    contents.attributes["layer"] = {"scaling": 1.0}
+    for a, b in (((1, 10**6), (10**6, 1)), ((2, 4), (4, 3)), ((4,), (4, 1))):
+        contents.tensors |= {"layer.lora_A": torch.zeros(a), "layer.lora_B": torch.zeros(b)}
+        contents.tensors["layer.weight"] = torch.zeros(4, 4)
+        with pytest.raises(My3DGenError, match="no update of its weight"):
+            official._take_pairs(contents, kept=True)
+
+
+@pytest.mark.parametrize("error", [OverflowError, ZeroDivisionError, StopIteration])
+def test_whatever_strange_numbers_lead_to_is_one_sentence(tmp_path, error):
+    with pytest.raises(My3DGenError, match="not the snapshot"), official._described(tmp_path / "x.pkl"):
+        raise error
+
+
+def test_a_configuration_with_endless_numbers_is_refused():
+    for values in ('{"channels": [[1e400, 64]]}', f'{{"camera_pivot": [{10**400}, 0, 0]}}'):
+        with pytest.raises(My3DGenError, match="configuration"):
+            GeneratorConfig.from_dict(json.loads(values))

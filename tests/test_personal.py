@@ -281,6 +281,20 @@ def test_a_folder_that_is_prepared_again_keeps_nothing_of_the_photos_before(prio
     assert dataset.read_anchors(tmp_path, prior.num_ws, prior.config.w_dim) is None
 
 
+def test_a_folder_whose_preparation_was_interrupted_pairs_no_crop_with_an_earlier_camera(
+    faces, tmp_path, monkeypatch
+):
+    dataset.write_faces(tmp_path, faces)
+    monkeypatch.setattr(dataset, "write_picture", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        dataset.write_faces(tmp_path, faces)
+    with pytest.raises(my3dgen.My3DGenError, match="prepare"):
+        dataset.read_faces(tmp_path)
+    monkeypatch.undo()
+    dataset.write_faces(tmp_path, faces)  # still known as ours
+    assert len(dataset.read_faces(tmp_path)) == len(faces)
+
+
 def test_pictures_that_are_not_ours_are_not_overwritten(faces, tmp_path):
     (tmp_path / "image_0.png").write_bytes(b"somebody's photo")
     with pytest.raises(my3dgen.My3DGenError, match=r"image_0\.png.*another folder"):

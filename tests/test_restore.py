@@ -236,6 +236,25 @@ def test_masks_that_cannot_be_used_say_why(face, tmp_path):
     (tmp_path / "mask.png").write_text("nothing")
     with pytest.raises(my3dgen.My3DGenError, match="mask.png cannot be read"):
         painted_mask(tmp_path / "mask.png", face)
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "bomb.png")  # 22 kB
+    with pytest.raises(my3dgen.My3DGenError, match="bomb.png cannot be read.*169 million pixels"):
+        painted_mask(tmp_path / "bomb.png", face)
+    Image.new("L", (512, 512), 255).save(tmp_path / "mask.eps")  # Pillow would start a program to draw it
+    with pytest.raises(my3dgen.My3DGenError, match="mask.eps cannot be read"):
+        painted_mask(tmp_path / "mask.eps", face)
+
+
+def test_what_is_white_and_opaque_is_painted(face, tmp_path):
+    rgba = np.zeros((512, 512, 4), np.uint8)
+    rgba[:128] = 255
+    rgba[128:256] = (255, 255, 255, 100)  # hardly there
+    rgba[256:384] = (0, 200, 0, 255)
+    expected = np.zeros((512, 512), bool)
+    expected[:128] = expected[256:384] = True
+    Image.fromarray(rgba).save(tmp_path / "colours.png")
+    Image.fromarray(expected).save(tmp_path / "bits.png")
+    for mask in (tmp_path / "colours.png", tmp_path / "bits.png", Image.fromarray(rgba), rgba, expected):
+        assert (painted_mask(mask, face) == expected).all()
 
 
 # ---- blending

@@ -42,6 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if type(error).__name__ not in (
+            "MemoryError",
+            "OutOfMemoryError",
+        ):  # torch's own is not imported for this
+            raise
+        print(
+            "my3dgen: the memory is full; close other programs, use --device cpu, or a smaller prior (--prior heads)",
+            file=sys.stderr,
+        )
+        return 2
     return status
 
 

@@ -46,7 +46,8 @@ def project(args):
     from my3dgen.personal.dataset import read_faces, write_anchors
     from my3dgen.personal.project import project
 
-    steps, faces = at_least(args.steps, 0, "--steps"), read_faces(writable(args.folder))
+    steps, faces = at_least(args.steps, 0, "--steps"), read_faces(args.folder)
+    writable(args.folder)
     start, prior = time.monotonic(), load(args)
     anchors = project(prior, faces, steps, progress)
     write_anchors(args.folder, anchors, prior.sha256)
@@ -108,6 +109,8 @@ def download(args):
     names = (args.name, *catalogue.release(args.name).needs)
     files = [str(catalogue.fetch(name, progress)) for name in names]
     said = {"file": files[0], "licence": " ".join(catalogue.terms(name) for name in names)}
+    if args.name == "landmarks":
+        said["use"] = "set MY3DGEN_LANDMARKS to this file; without it our own predictor is used"
     return 0, said if len(files) == 1 else said | {"files": files}
 
 

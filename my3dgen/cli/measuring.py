@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from my3dgen import layout
-from my3dgen.cli.common import at_least, load, progress, write
+from my3dgen.cli.common import at_least, load, progress, writable, write
 from my3dgen.errors import My3DGenError
 
 
@@ -16,6 +16,7 @@ def evaluate(args):
     from my3dgen.evaluation.protocol import fit_person, held_out, read_person, table
     from my3dgen.evaluation.sheets import comparison_sheet
     from my3dgen.evaluation.tasks import every_task, tasks_table
+    from my3dgen.models.eg3d.lora import LoraOptions
     from my3dgen.personal.adapter import load_adapter
     from my3dgen.tasks.result import networks
 
@@ -23,6 +24,17 @@ def evaluate(args):
     folders = args.folders or sorted(str(p.parent) for p in Path("examples").glob("*/about.json"))
     if not folders:
         raise My3DGenError("there is no examples/ folder here; name folders with photo_*.jpg and test_*.jpg")
+    # whatever may be wrong is said before anything takes long
+    if args.out:
+        writable(args.out)
+    LoraOptions(rank=args.rank)
+    names = [Path(folder).resolve().name for folder in folders]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise My3DGenError(f"two folders are called {twice[0]}; rename one, as results are called after them")
+    if prior.kind != "person":
+        raise My3DGenError(
+            f"faces are compared by networks that know people; the prior {prior.name!r} knows none"
+        )
     rows, task_rows, overview = [], {}, {}
     for folder in folders:
         person = read_person(folder)

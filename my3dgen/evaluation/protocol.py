@@ -31,7 +31,7 @@ class Person:
 
 def read_person(folder: str | Path) -> Person:
     """A folder of photo_*.jpg and test_*.jpg, as in `examples/`."""
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # its name is the person's, also of "."
     photos, tests = sorted(folder.glob("photo_*.jpg")), sorted(folder.glob("test_*.jpg"))
     if not photos or not tests:
         raise My3DGenError(f"{folder} needs photo_*.jpg and test_*.jpg; got {len(photos)} and {len(tests)}")

@@ -25,6 +25,8 @@ _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # an MPO's or HEIF's further picture
 _KINDS = "JPEG, PNG, WebP or HEIC photos"
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
+ROWS = 256  # of a picture, converted at a time
+
 PhotoSource = str | Path | bytes | Image.Image | np.ndarray
 
 
@@ -66,8 +68,20 @@ def read(photo: PhotoSource, options: ReadOptions | None = None) -> Photo:
         return Photo(_from_array(photo, options))
     if isinstance(photo, Image.Image):
         return _decode(photo, options, ours=False)
-    with _open(_file_bytes(photo, options), options) as image:
+    with open_picture(photo, options) as image:
         return _decode(image, options, ours=True)
+
+
+def open_picture(photo: str | Path | bytes, options: ReadOptions | None = None) -> Image.Image:
+    """A picture whose header was read and found acceptable; nothing is decoded yet.
+
+    Whatever comes from a file is opened here: by these decoders only, and no more pixels than the options allow.
+    Raises My3DGenError: one sentence, what is wrong.
+    """
+    options = options or ReadOptions()
+    image = _open(_file_bytes(photo, options), options)
+    _require_pixels(*image.size, options)
+    return image
 
 
 def _file_bytes(photo: str | Path | bytes, options: ReadOptions) -> bytes:
@@ -153,7 +167,7 @@ def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
         image = _upright(image)
         if image.mode in ("RGB", "RGBA", "CMYK") and "transparency" not in image.info:
             image = _shrink(image, options)  # early, for all that follows makes copies
-        return Photo(np.array(_to_rgb(_shrink(_flatten(image), options))), tuple(warnings))
+        return Photo(np.array(_to_rgb(_shrink(_flatten(image, options), options))), tuple(warnings))
     except Exception as error:
         text = str(error).lower()
         if any(word in text for word in ("truncated", "end of file", "too short", "premature", "incomplete")):
@@ -179,13 +193,13 @@ def _require_size(width: int, height: int, options: ReadOptions) -> None:
         )
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def _flatten(image: Image.Image, options: ReadOptions) -> Image.Image:
     """Any mode -> 8-bit RGB, L or CMYK without transparency."""
     if image.mode in _SIXTEEN_BIT:
         return Image.fromarray(_to_eight_bit(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         profile = image.info.get("icc_profile") if image.mode == "RGBA" else None
-        rgba = image.convert("RGBA")
+        rgba = _shrink(image.convert("RGBA"), options)  # early, for all that follows makes copies
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba).convert("RGB")
         if profile:
@@ -197,8 +211,11 @@ def _to_eight_bit(values: np.ndarray) -> np.ndarray:
     """One channel of 16-bit integers or floats -> uint8, by the full range of the kind of number."""
     brightest = values.max(initial=0)
     top = 65535.0 if values.dtype.kind != "f" else (1.0 if brightest <= 1.0 else 255.0)
-    values = values.astype(np.float32)
-    return np.clip(np.round(values * (255.0 / top)), 0, 255).astype(np.uint8)
+    out = np.empty(values.shape, np.uint8)
+    for rows in range(0, len(values), ROWS):  # some at a time: a large picture's floats would fill the memory
+        some = values[rows : rows + ROWS].astype(np.float32)
+        out[rows : rows + ROWS] = np.clip(np.round(some * (255.0 / top)), 0, 255)
+    return out
 
 
 def _shrink(image: Image.Image, options: ReadOptions) -> Image.Image:
@@ -239,4 +256,4 @@ def _from_array(array: np.ndarray, options: ReadOptions) -> np.ndarray:
     height, width = array.shape[:2]
     _require_pixels(width, height, options)
     _require_size(width, height, options)
-    return np.array(_shrink(_flatten(Image.fromarray(array)), options))
+    return np.array(_shrink(_flatten(Image.fromarray(array), options), options))

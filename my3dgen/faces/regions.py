@@ -6,11 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from my3dgen.errors import My3DGenError
 from my3dgen.faces.face import Face
-from my3dgen.faces.read import ReadOptions
+from my3dgen.faces.read import ReadOptions, open_picture
 
 # Each region is the convex hull of some of the 68 landmarks, grown by a margin in eye distances.
 _HULLS = {
@@ -70,14 +70,19 @@ def _grey(mask) -> np.ndarray:
     """Any mask as uint8 [H, W]; transparent counts as black."""
     if isinstance(mask, (str, Path)):
         try:
-            with Image.open(mask) as picture:
+            with open_picture(mask) as picture:
                 picture.load()
                 mask = picture
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except My3DGenError as error:
+            raise My3DGenError(f"The mask {Path(mask).name} cannot be read: {error}") from None
+        except Exception as error:  # a decoder that trips over a mangled file may raise nearly anything
             raise My3DGenError(f"The mask {Path(mask).name} cannot be read ({error}); give a PNG.") from None
     if isinstance(mask, Image.Image):
-        rgba = np.asarray(mask.convert("RGBA"), np.float32)
-        return np.round(rgba[..., :3].max(-1) * rgba[..., 3] / 255).astype(np.uint8)
+        if mask.mode in ("1", "L") and "transparency" not in mask.info:
+            return np.asarray(mask.convert("L"))
+        red, green, blue, opacity = mask.convert("RGBA").split()  # bytes all along: it may be a large picture
+        brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+        return np.asarray(ImageChops.multiply(brightest, opacity))
     if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8) or mask.ndim not in (2, 3):
         got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
         raise My3DGenError(f"A mask is a bool or uint8 array [H, W], a picture or a path; got {got}.")

@@ -19,6 +19,7 @@ from PIL import Image
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.faces.pose import mean_landmarks
+from my3dgen.faces.read import open_picture
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.objective import usable
 from my3dgen.writing import replacing, write_picture
@@ -35,6 +36,8 @@ def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
     """
     folder, faces = require_ours(folder), usable(faces)
     folder.mkdir(parents=True, exist_ok=True)
+    # first of all, or an interruption would leave new crops under the cameras of those before
+    (folder / "dataset.json").unlink(missing_ok=True)
     for old in _earlier(folder):
         old.unlink()
     labels, extras = [], []
@@ -222,8 +225,10 @@ def _read_json(path: Path) -> dict:
 
 def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
+        image = open_picture(path)
         image.load()
         return image
-    except OSError as error:
-        raise My3DGenError(f"{path} is missing or not a picture; prepare the folder anew") from error
+    except Exception as error:  # a decoder that trips over a mangled file may raise nearly anything
+        raise My3DGenError(
+            f"{path} is missing or not a picture; prepare the folder anew ({error})"
+        ) from error

@@ -6,6 +6,7 @@ is used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,7 +110,16 @@ def _described(path: Path) -> Iterator[None]:
         yield
     except My3DGenError as error:
         raise error if str(path) in str(error) else My3DGenError(f"{path}: {error}") from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        StopIteration,
+    ) as error:
         raise My3DGenError(
             f"{path} is not the snapshot of an EG3D generator ({type(error).__name__}: {str(error)[:150]})."
         ) from error
@@ -160,6 +170,14 @@ def _take_pairs(contents: _Contents, kept: bool) -> dict[str, _Pair]:
         if bool(options.get("merged")) == kept:
             continue
         weight = tensors[f"{layer}.weight"].float()
+        product = (b.shape[0], a.shape[1]) if a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] else (0,)
+        if (
+            math.prod(product) != weight.numel()
+        ):  # said before it is computed: small pairs can have a huge product
+            raise My3DGenError(
+                f"{layer[:120]!r} has a low-rank pair of {list(b.shape)} and {list(a.shape)}, which is no update of its "
+                f"weight {list(weight.shape)}."
+            )
         scale = pairs[layer].scale if kept else -pairs[layer].scale
         if weight.ndim == 2:  # a style layer: its update does not get the layer's gain
             scale *= weight.shape[1] ** 0.5

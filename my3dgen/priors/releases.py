@@ -60,7 +60,7 @@ RELEASES = {
     "cats": _eg3d("afhqcats512-128.pkl", "the prior for photos of cats", kind="cat"),
 }
 
-# Networks that help: used where they lie in the cache, never fetched unasked.
+# Networks that help: used where they lie in the cache (landmarks: where MY3DGEN_LANDMARKS names the file), never fetched unasked.
 HELPERS = {
     "landmarks": _on_hub(
         "camenduru/shape_predictor_68_face_landmarks",

@@ -128,7 +128,7 @@ class GeneratorConfig:
             )
         try:
             return cls(**values)
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise My3DGenError(
                 f"The generator's configuration cannot be used ({error}); the file is damaged or not ours."
             ) from error
