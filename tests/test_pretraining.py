@@ -343,9 +343,8 @@ def test_training_takes_as_long_as_asked_and_goes_on_from_there(monkeypatch):
 
 
 def test_rates_rise_then_fall_and_groups_keep_their_scale():
-    assert loop.decayed(0.0, 0, warm_up=50) == pytest.approx(
-        0.02
-    )  # a fiftieth, as it is the first step of 50
+    # the first step of 50, so a fiftieth
+    assert loop.decayed(0.0, 0, warm_up=50) == pytest.approx(0.02)
     assert loop.decayed(0.0, 49, warm_up=50) == pytest.approx(1)
     assert loop.decayed(0.5, 100, warm_up=50) == pytest.approx(0.51)
     assert loop.decayed(1.0, 100, warm_up=50, floor=0.01) == pytest.approx(0.01)

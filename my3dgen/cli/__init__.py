@@ -15,6 +15,8 @@ from typing import NoReturn
 from my3dgen.cli import making, measuring, tasks
 from my3dgen.errors import My3DGenError
 
+FULL = ("MemoryError", "OutOfMemoryError")  # by name: torch is not imported for its own
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -43,10 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     except (MemoryError, RuntimeError) as error:
-        if type(error).__name__ not in (
-            "MemoryError",
-            "OutOfMemoryError",
-        ):  # torch's own is not imported for this
+        if type(error).__name__ not in FULL:
             raise
         print(
             "my3dgen: the memory is full; close other programs, use --device cpu, or a smaller prior (--prior heads)",

@@ -20,7 +20,6 @@ def evaluate(args):
     from my3dgen.personal.adapter import load_adapter
     from my3dgen.tasks.result import networks
 
-    prior = load(args)
     folders = args.folders or sorted(str(p.parent) for p in Path("examples").glob("*/about.json"))
     if not folders:
         raise My3DGenError("there is no examples/ folder here; name folders with photo_*.jpg and test_*.jpg")
@@ -31,6 +30,7 @@ def evaluate(args):
     names = [Path(folder).resolve().name for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise My3DGenError(f"two folders are called {twice[0]}; rename one, as results are called after them")
+    prior = load(args)
     if prior.kind != "person":
         raise My3DGenError(
             f"faces are compared by networks that know people; the prior {prior.name!r} knows none"

@@ -67,6 +67,7 @@ def read(photo: PhotoSource, options: ReadOptions | None = None) -> Photo:
     if isinstance(photo, np.ndarray):
         return Photo(_from_array(photo, options))
     if isinstance(photo, Image.Image):
+        _require_pixels(*photo.size, options)
         return _decode(photo, options, ours=False)
     with open_picture(photo, options) as image:
         return _decode(image, options, ours=True)
@@ -153,7 +154,6 @@ def _require_pixels(width: int, height: int, options: ReadOptions) -> None:
 
 def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
     """ours: opened here, so that it may be wound back and decoded at a fraction of its size."""
-    _require_pixels(*image.size, options)
     _require_size(*image.size, options)
     warnings = []
     try:
@@ -164,10 +164,7 @@ def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
         if ours and image.format in ("JPEG", "MPO"):
             image.draft(None, (options.longest_side, options.longest_side))  # 1/2, 1/4 or 1/8
         image.load()
-        image = _upright(image)
-        if image.mode in ("RGB", "RGBA", "CMYK") and "transparency" not in image.info:
-            image = _shrink(image, options)  # early, for all that follows makes copies
-        return Photo(np.array(_to_rgb(_shrink(_flatten(image, options), options))), tuple(warnings))
+        return Photo(np.array(_to_rgb(_flatten(_upright(image), options))), tuple(warnings))
     except Exception as error:
         text = str(error).lower()
         if any(word in text for word in ("truncated", "end of file", "too short", "premature", "incomplete")):
@@ -194,17 +191,18 @@ def _require_size(width: int, height: int, options: ReadOptions) -> None:
 
 
 def _flatten(image: Image.Image, options: ReadOptions) -> Image.Image:
-    """Any mode -> 8-bit RGB, L or CMYK without transparency."""
+    """Any mode -> 8-bit RGB, L or CMYK without transparency, shrunk as early as it can be: what follows makes copies."""
     if image.mode in _SIXTEEN_BIT:
-        return Image.fromarray(_to_eight_bit(np.asarray(image)))
+        return _shrink(Image.fromarray(_to_eight_bit(np.asarray(image))), options)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         profile = image.info.get("icc_profile") if image.mode == "RGBA" else None
-        rgba = _shrink(image.convert("RGBA"), options)  # early, for all that follows makes copies
+        rgba = _shrink(image if image.mode == "RGBA" else image.convert("RGBA"), options)
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba).convert("RGB")
         if profile:
             image.info["icc_profile"] = profile
-    return image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
+        return image
+    return _shrink(image if image.mode in ("RGB", "CMYK") else image.convert("RGB"), options)
 
 
 def _to_eight_bit(values: np.ndarray) -> np.ndarray:
@@ -256,4 +254,4 @@ def _from_array(array: np.ndarray, options: ReadOptions) -> np.ndarray:
     height, width = array.shape[:2]
     _require_pixels(width, height, options)
     _require_size(width, height, options)
-    return np.array(_shrink(_flatten(Image.fromarray(array), options), options))
+    return np.array(_flatten(Image.fromarray(array), options))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from my3dgen.models.eg3d.stylegan2 import SQRT2, MappingNetwork, activated, normalise
 from my3dgen.pretraining import people
+from my3dgen.pretraining.loop import decayed, descend, set_rate
 
 LEFT_OUT = ("shape", "dye", "wall_angle", "marks")  # what z holds already, or does not hold
 LIFT = 4.0  # z + LIFT is above zero for practically everybody, where the leaky ReLU is linear
@@ -75,13 +76,10 @@ def teach(
     optimiser = torch.optim.Adam(mapping.parameters(), lr=RATE)
     shuffled = torch.Generator().manual_seed(seed)
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * 0.5 * (1 + np.cos(np.pi * step / steps))
+        set_rate(optimiser, RATE * decayed(step / steps, step, warm_up=1, floor=0.0))
         rows = torch.randint(held, people_count, (512,), generator=shuffled)
         loss = (mapping(z[rows], None)[:, 0, :width] - goal[rows]).square().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        descend(optimiser, loss)
     with torch.no_grad():
         off = (mapping(z[:held], None)[:, 0, :width] - goal[:held]).square().mean(0)
         share = 1 - off / goal[:held].var(0).clamp(min=1e-6)

@@ -6,7 +6,6 @@ is used.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -103,6 +102,10 @@ def _read(path: Path) -> _Contents:
     return contents
 
 
+# what reading a strange file may end in
+_STRANGE = (LookupError, ArithmeticError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration)
+
+
 @contextmanager
 def _described(path: Path) -> Iterator[None]:
     """Whatever a strange file leads to becomes one sentence that names the file."""
@@ -110,16 +113,7 @@ def _described(path: Path) -> Iterator[None]:
         yield
     except My3DGenError as error:
         raise error if str(path) in str(error) else My3DGenError(f"{path}: {error}") from error
-    except (
-        KeyError,
-        IndexError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        ArithmeticError,
-        StopIteration,
-    ) as error:
+    except _STRANGE as error:
         raise My3DGenError(
             f"{path} is not the snapshot of an EG3D generator ({type(error).__name__}: {str(error)[:150]})."
         ) from error
@@ -170,10 +164,9 @@ def _take_pairs(contents: _Contents, kept: bool) -> dict[str, _Pair]:
         if bool(options.get("merged")) == kept:
             continue
         weight = tensors[f"{layer}.weight"].float()
-        product = (b.shape[0], a.shape[1]) if a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] else (0,)
-        if (
-            math.prod(product) != weight.numel()
-        ):  # said before it is computed: small pairs can have a huge product
+        fits = a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1]
+        # said before it is computed: small pairs can have a huge product
+        if not fits or b.shape[0] * a.shape[1] != weight.numel():
             raise My3DGenError(
                 f"{layer[:120]!r} has a low-rank pair of {list(b.shape)} and {list(a.shape)}, which is no update of its "
                 f"weight {list(weight.shape)}."

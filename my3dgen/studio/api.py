@@ -12,6 +12,7 @@ from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import api_tasks, inputs, looking, photo_set, priors, service
 from my3dgen.studio.api_tasks import progress_report
+from my3dgen.studio.figures import SIDES
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import EXPORT, FIT, RENDER, session_of
 from my3dgen.studio.service import MOST_RANK, MOST_STEPS
@@ -110,8 +111,7 @@ def render(
     "pitch", "extrapolation"}."""
     session = session_of(request)
     result = looking.render(session, service.model_for(session, adapter), anchor, yaw, pitch)
-    sides = ("pretrained", "personalized")
-    return *api_tasks.pictures(session, {side: result[side] for side in sides}), result["report"]
+    return *api_tasks.pictures(session, {side: result[side] for side in SIDES}), result["report"]
 
 
 def export(

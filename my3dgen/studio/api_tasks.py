@@ -173,9 +173,7 @@ def _answers(session: Session, stream: Iterator[tasks.Event]) -> Iterator[Any]:
 
 def pictures(session: Session, sides: Mapping[str, np.ndarray]) -> list[str]:
     """Save pictures uint8 [H, W, 3] for an answer; only the newest answers' stay, or a face that turns would fill the disk."""
-    paths = [session.save_image(picture, side) for side, picture in sides.items()]
-    session.keep_newest("answers", paths, most=ANSWERS)
-    return paths
+    return session.save_newest("answers", sides.items(), most=ANSWERS)
 
 
 def progress_report(report: Progress) -> dict[str, Any]:

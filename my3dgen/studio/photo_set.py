@@ -141,6 +141,6 @@ def report(session: Session) -> dict[str, Any]:
 
 def gallery(session: Session) -> list[tuple[str, str]]:
     """The crops of the usable photos (paths of PNG files) with their names."""
-    pictures = [(session.save_image(photo.face.image, "crop"), photo.name) for photo in session.accepted()]
-    session.keep_newest("gallery", [path for path, _ in pictures], most=2)
-    return pictures
+    photos = session.accepted()
+    paths = session.save_newest("gallery", (("crop", photo.face.image) for photo in photos), most=2)
+    return [(path, photo.name) for path, photo in zip(paths, photos, strict=True)]

@@ -88,7 +88,7 @@ def _keep_ready(session: Session, person: examples.Example, photos: list[Photo])
     import my3dgen
 
     adapter = my3dgen.load_adapter(person.adapter)
-    prior = _prior_of(adapter)
+    prior = priors.of_adapter(adapter.prior_name)
     if adapter.prior_sha256 != compute.prior(prior).sha256:
         return
     options = fit_options(prior, adapter.rank, None, 0, False)

@@ -181,6 +181,14 @@ class Session:
         Image.fromarray(image).save(path)
         return path
 
+    def save_newest(
+        self, purpose: str, pictures: Iterable[tuple[str, np.ndarray]], most: int = 1
+    ) -> list[str]:
+        """Names and pictures uint8 [H, W, 3] -> paths of PNGs, which take the place of those before (`keep_newest`)."""
+        paths = [self.save_image(picture, name) for name, picture in pictures]
+        self.keep_newest(purpose, paths, most)
+        return paths
+
     def remember_views(self, key: str, views: Any) -> None:
         """Keep a rendered grid; the oldest ones go."""
         self._remember(self.views, key, views, VIEW_SETS)

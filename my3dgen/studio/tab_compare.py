@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 
 from my3dgen.errors import My3DGenError
-from my3dgen.studio import figures, task_photo, tasks
+from my3dgen.studio import figures, tasks
 from my3dgen.studio.guard import visible
 from my3dgen.studio.jobs import running
 from my3dgen.studio.page import Page
@@ -98,7 +98,7 @@ def _run(
             "inpaint": lambda: tasks.inpaint(session, model, photo, None, "centre", 0, stop_file),
             "upscale": lambda: tasks.upscale(session, model, photo, size_for(photo, AUTOMATIC), 0, stop_file),
             "edit": lambda: tasks.edit(session, model, photo, "smile", 1.0, "project", 0, stop_file),
-            "interpolate": lambda: tasks.interpolate(session, model, _there(photo), 0, 6, stop_file),
+            "interpolate": lambda: tasks.interpolate(session, model, photo or "", 0, 6, stop_file),
             "synthesize": lambda: tasks.synthesize(session, model, 4, 0, "dirichlet", 1.0, stop_file),
         }
         asked = [task for task in runs if task in chosen]
@@ -114,13 +114,6 @@ def _run(
     if len(failed) == len(asked):
         # All for the same reason, mostly: a photo that none of them can use.
         raise My3DGenError(" ".join(dict.fromkeys(each.reason for each in failed)))
-
-
-def _there(photo: str | None) -> str:
-    """The photo, which this tab's way starts from."""
-    if not photo:
-        raise My3DGenError(task_photo.NO_PHOTO)
-    return photo
 
 
 def _shielded(session: Session, task: str, run: Callable[[], Iterator[Event]]) -> Iterator[Event]:
@@ -143,8 +136,8 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
     }
     third = {title: means.pop(side) for side, title in figures.FULL.items() if side in means}
     rows, columns = _rows(model, outcomes), _columns(outcomes)
-    sheet = session.save_image(contact_sheet(rows, columns), "my3dgen-contact-sheet")
-    session.keep_newest("contact sheet", [sheet], most=2)
+    picture = contact_sheet(rows, columns)
+    (sheet,) = session.save_newest("contact sheet", [("my3dgen-contact-sheet", picture)], most=2)
     bars = figures.scores(**means, caption=LIKENESS, others=third)
     return Shown(
         figures=bars,

@@ -166,9 +166,8 @@ class TaskPanel:
             return NOTHING
         if shown.pair is None:
             return gr.skip()
-        paths = tuple(session.save_image(shown.pair[side], side) for side in figures.SIDES)
-        session.keep_newest(f"{self.task.key} pair", paths, most=2)
-        return paths
+        pair = ((side, shown.pair[side]) for side in figures.SIDES)
+        return tuple(session.save_newest(f"{self.task.key} pair", pair, most=2))
 
     def _connect(self, need: gr.HTML) -> None:
         page, task = self.page, self.task
