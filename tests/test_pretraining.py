@@ -267,6 +267,24 @@ def two_people(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_who_is_rare_is_seen_more_often(two_people: Path):
+    plain = np.zeros(people.Z_DIM, np.float32)
+    scalp = people.SLICES["hair"].start
+    plain[[people.SLICES[part].start for part in ("age", "glasses", "beard")]] = -1.0
+    plain[[people.SLICES["skin"].start, scalp, scalp + 2]] = -1.5, -2.0, -1.0  # light skin, dark and short hair
+    fair = plain.copy()
+    fair[scalp] = 2.0
+    assert people_data.rarity(plain) == 1
+    assert people_data.rarity(fair) == 1 + people_data.EXTRA["fair hair"]
+
+    shards = people_data.Shards(str(two_people))
+    first = shards.data[0]["z"][0]
+    often = people_data.Shards(str(two_people), often=lambda z: 3.0 if np.array_equal(z, first) else 1.0)
+    for data, share in ((shards, 0.5), (often, 0.75)):
+        seen = data.batch(np.random.default_rng(0), 400).z
+        assert (seen == torch.from_numpy(first)).all(1).float().mean() == pytest.approx(share, abs=0.07)
+
+
 def test_sharpening_trains_super_resolution_alone_and_resumes(two_people: Path):
     options = sharpen.SharpenOptions(
         str(two_people),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from my3dgen.errors import My3DGenError
+from my3dgen.pretraining import people
 from my3dgen.pretraining.shading import EYE, GARMENT, GLASSES, HAIR, MOUTH, TEETH, WALL
 
 
@@ -35,10 +36,15 @@ class Batch:
 
 
 class Shards:
-    """All shards of a folder in memory; `refresh` takes in shards written since."""
+    """All shards of a folder in memory; `refresh` takes in shards written since.
 
-    def __init__(self, folder: str):
+    Args:
+        often: z [Z_DIM] -> how often a person is in `batch`, against others; none: all alike.
+    """
+
+    def __init__(self, folder: str, often: Callable[[np.ndarray], float] | None = None):
         self.folder, self.loaded, self.data = Path(folder), set(), []
+        self.often, self.people, self.chances = often or (lambda z: 1.0), [], np.zeros(0)
         self.refresh()
         if not self.data:
             raise My3DGenError(f"{folder} holds no shards; run `python -m my3dgen.pretraining render` first")
@@ -49,13 +55,15 @@ class Shards:
                 with np.load(path) as f:
                     self.data.append({k: f[k] for k in f.files})
                 self.loaded.add(path.name)
+                shard = self.data[-1]
+                self.people += [(shard, i) for i in range(len(shard["z"]))]
+                self.chances = np.append(self.chances, [self.often(z) for z in shard["z"]])
 
     def batch(self, rng: np.random.Generator, size: int, views: int = 1) -> Batch:
         """`views` random views of each of `size` random people, a person's views side by side."""
         rows = []
-        for _ in range(size):
-            shard = self.data[rng.integers(len(self.data))]
-            i = rng.integers(len(shard["z"]))
+        for k in rng.choice(len(self.people), size, p=self.chances / self.chances.sum()):
+            shard, i = self.people[k]
             rows += [(shard, i, v) for v in rng.permutation(shard["camera"].shape[1])[:views]]
         return self.rows(rows)
 
@@ -74,6 +82,31 @@ class Shards:
             part=stack("part"),
             landmarks=stack("landmarks"),
         )
+
+
+# what each of these adds to how often somebody is seen
+EXTRA = {
+    "fair hair": 4.0,
+    "beard": 1.5,
+    "light eyes": 1.0,
+    "long hair": 0.6,
+    "open mouth": 0.5,
+    "glasses": 0.4,
+}
+
+
+def rarity(z: np.ndarray) -> float:
+    """How often the prior sees a person against a plain one: what is seldom seen is drawn like everybody's."""
+    person = people.decode(z)
+    there = {  # the shares are those of random people
+        "fair hair": person.hair.mean() > 0.3 and person.age < 0.6,  # 5%
+        "beard": person.beard > 0.3,  # 12%
+        "light eyes": person.iris[2] > person.iris[0],  # 10%
+        "long hair": person.hair_length > 0.15,  # 33%
+        "open mouth": person.expression["jawOpen"] > 0.12,  # 24%
+        "glasses": person.glasses > 0,  # 21%
+    }
+    return 1.0 + sum(EXTRA[trait] for trait, seen in there.items() if seen)
 
 
 # how often a pixel of a part is looked at, against one of bare skin: eyes, teeth and frames cover few pixels, and

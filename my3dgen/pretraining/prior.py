@@ -18,7 +18,7 @@ from my3dgen.models.eg3d.volume import make_rays
 from my3dgen.models.perceptual import load_perceptual
 from my3dgen.pretraining.loop import LOG_EVERY, Progress, averaged, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.mapping import teach
-from my3dgen.pretraining.people_data import Batch, Shards, attention, pick_pixels
+from my3dgen.pretraining.people_data import Batch, Shards, attention, pick_pixels, rarity
 from my3dgen.pretraining.shading import WALL
 from my3dgen.priors import load_prior
 from my3dgen.writing import replacing
@@ -187,7 +187,7 @@ class Trainer:
 
     def run(self) -> None:
         """All stages, resuming where the checkpoint stopped."""
-        shards = Shards(self.o.data)
+        shards = Shards(self.o.data, often=rarity)
         self.resume()
         minutes = (self.o.minutes_points, self.o.minutes_super, self.o.minutes_joint)
         with (self.out / "log.jsonl").open("a") as log:
