@@ -271,7 +271,8 @@ def test_who_is_rare_is_seen_more_often(two_people: Path):
     plain = np.zeros(people.Z_DIM, np.float32)
     scalp = people.SLICES["hair"].start
     plain[[people.SLICES[part].start for part in ("age", "glasses", "beard")]] = -1.0
-    plain[[people.SLICES["skin"].start, scalp, scalp + 2]] = -1.5, -2.0, -1.0  # light skin, dark and short hair
+    # light skin, dark and short hair
+    plain[[people.SLICES["skin"].start, scalp, scalp + 2]] = -1.5, -2.0, -1.0
     fair = plain.copy()
     fair[scalp] = 2.0
     assert people_data.rarity(plain) == 1

@@ -209,7 +209,7 @@ def test_a_mask_of_the_photos_size_lands_where_it_was_painted(face):
     painted = np.zeros((height, width), np.uint8)
     cv2.circle(painted, tuple(int(v) for v in nose), 30, 255, -1)
     for mask in (painted, painted > 0, Image.fromarray(painted), np.repeat(painted[..., None], 3, 2)):
-        hidden = painted_mask(mask, face, (height, width))
+        hidden = painted_mask(mask, face)
         ys, xs = np.nonzero(hidden)
         assert np.abs([xs.mean(), ys.mean()] - face.landmarks[30]).max() < 1.5
         expected = np.pi * (30 * face.placement.scale) ** 2
@@ -219,8 +219,8 @@ def test_a_mask_of_the_photos_size_lands_where_it_was_painted(face):
 def test_a_mask_painted_before_the_photo_was_shrunk_still_fits(face):
     large = np.zeros((4000, 6144), np.uint8)
     large[2000:2100, 4000:4100] = 255  # twice the photo as read, which is 2000 x 3072
-    placed = replace(face, placement=Placement(0.5, (-800.0, -300.0)))
-    ys, xs = np.nonzero(painted_mask(large, placed, (2000, 3072)))
+    placed = replace(face, placement=Placement(0.5, (-800.0, -300.0)), photo_size=(2000, 3072))
+    ys, xs = np.nonzero(painted_mask(large, placed))
     assert (xs.min(), xs.max() + 1) == (200, 225) and (ys.min(), ys.max() + 1) == (200, 225)
 
 
@@ -229,6 +229,9 @@ def test_masks_that_cannot_be_used_say_why(face, tmp_path):
         painted_mask(np.zeros((512, 512), bool), face)
     with pytest.raises(my3dgen.My3DGenError, match="must be"):
         painted_mask(np.ones((100, 700), bool), face)
+    height, width = face.photo_size
+    with pytest.raises(my3dgen.My3DGenError, match=f"it must be {width} x {height} like the photo"):
+        painted_mask(np.ones((height // 2, width // 2), bool), face)  # its shape, but nobody's size
     with pytest.raises(my3dgen.My3DGenError, match="photo itself is not at hand"):
         painted_mask(np.ones((600, 600), bool), replace(face, placement=None))
     with pytest.raises(my3dgen.My3DGenError, match="bool or uint8"):

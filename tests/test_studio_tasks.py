@@ -277,7 +277,6 @@ def test_a_mask_of_a_photo_as_large_as_the_crop_is_the_photos(
     """As on the command line: only a photo of another size can have a mask of the crop's size."""
     face = prepare([str(ROOT / "examples" / "ada" / "photo_09.jpg")])[0]
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(task_photo, "face", lambda *_: face)
     sent = []
 
     def compare(task, prior, adapter, photo, references, options, stop_file):
@@ -291,10 +290,12 @@ def test_a_mask_of_a_photo_as_large_as_the_crop_is_the_photos(
     Image.fromarray(white).save(tmp_path / "mask.png")
     for side in (512, 400):
         photo = str(tmp_path / f"{side}.png")
+        placed = replace(face, photo_size=(side, side))
+        monkeypatch.setattr(task_photo, "face", lambda *_, placed=placed: placed)
         Image.new("RGB", (side, side)).save(photo)
         with pytest.raises(My3DGenError, match="that is all"):
             list(tasks.inpaint(Registry().get("a"), MODEL, photo, str(tmp_path / "mask.png"), "centre", 0))
-    assert (sent[0] == painted_mask(white, face, (512, 512))).all()
+    assert (sent[0] == painted_mask(white, replace(face, photo_size=(512, 512)), crop_first=False)).all()
     assert (sent[1] == (white > 0)).all()
     assert (sent[0] != sent[1]).any()
 

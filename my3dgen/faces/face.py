@@ -36,6 +36,7 @@ class Face:
     placement: Placement | None = (
         None  # where the crop lies in the photo; None where the photo is not at hand
     )
+    photo_size: tuple[int, int] | None = None  # (height, width) of the photo as `read` gives it; as placement
     kind: str = "person"  # how it was prepared: as a "person" or a "cat"
 
     @property
@@ -44,7 +45,7 @@ class Face:
 
     def mirrored(self) -> Face:
         """The left-right flipped face with the flipped camera; called `<stem>_mirror`."""
-        flipped = replace(self, source=f"{Path(self.source).stem}_mirror", placement=None)
+        flipped = replace(self, source=f"{Path(self.source).stem}_mirror", placement=None, photo_size=None)
         changes = {
             name: np.ascontiguousarray(array[:, ::-1])
             for name in ("image", "valid", "thumbnail")

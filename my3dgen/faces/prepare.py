@@ -79,9 +79,10 @@ def _prepare_one(photo: read.PhotoSource, source: str, options: PrepareOptions, 
         picture = read.read(photo, options.read)
     except My3DGenError as reason:
         return Face(source, refused=str(reason))
-    face = Face(source, warnings=picture.warnings, thumbnail=_thumbnail(picture.pixels))
+    pixels = picture.pixels
+    face = Face(source, warnings=picture.warnings, thumbnail=_thumbnail(pixels), photo_size=pixels.shape[:2])
     try:
-        return cats.crop(face, picture.pixels) if kind == "cat" else _find(face, picture.pixels, options)
+        return cats.crop(face, pixels) if kind == "cat" else _find(face, pixels, options)
     except My3DGenError as reason:
         return replace(face, refused=str(reason))
     except (ArithmeticError, ValueError, IndexError, RuntimeError, np.linalg.LinAlgError, cv2.error):

@@ -42,24 +42,23 @@ def region_mask(face: Face, region: str = "centre") -> np.ndarray:
     return mask > 127
 
 
-def painted_mask(mask, face: Face, photo_size: tuple[int, int] | None = None) -> np.ndarray:
+def painted_mask(mask, face: Face, crop_first: bool = True) -> np.ndarray:
     """A painted mask on the face's crop: bool [512, 512], True (white) = paint anew.
 
     Args:
         mask: bool or uint8 array [H, W] (or with channels), PIL picture, or the path of one. It has the size
             of the photo, and is carried over by the face's placement, or is already 512 x 512 like the crop.
-        photo_size: (height, width) of the photo as `read` gives it, where it is known. Without it a 512 x 512
-            mask is the crop's, and any other is taken for the photo's if it has its shape.
+        crop_first: whose a 512 x 512 mask is where the photo has that size, too: the crop's, or else the photo's.
 
     Raises:
         My3DGenError: where the mask cannot be read, has another size, or leaves nothing painted in the crop.
     """
     grey = _grey(mask)
     crop = face.image.shape[:2]
-    if grey.shape == crop and photo_size != crop:
+    if grey.shape == crop and (crop_first or face.photo_size != crop):
         hidden = grey > 127
     else:
-        _require_photo_shape(grey, face, photo_size)
+        _require_photo_size(grey, face)
         hidden = _to_crop(grey, face) > 127
     if not hidden.any():
         raise My3DGenError("Nothing of the mask lies on the face's crop; paint white over what is to change.")
@@ -91,24 +90,14 @@ def _grey(mask) -> np.ndarray:
     return mask if mask.ndim == 2 else _grey(Image.fromarray(mask.squeeze()))
 
 
-def _require_photo_shape(grey: np.ndarray, face: Face, photo_size: tuple[int, int] | None) -> None:
+def _require_photo_size(grey: np.ndarray, face: Face) -> None:
     wanted = f"{face.image.shape[1]} x {face.image.shape[0]} pixels like the crop"
     got = f"The mask is {grey.shape[1]} x {grey.shape[0]} pixels"
-    if face.placement is None:
+    if face.placement is None or face.photo_size is None:
         raise My3DGenError(f"{got}; where the photo itself is not at hand it must be {wanted}.")
-    if photo_size is not None:
-        fits = photo_size in (grey.shape, _as_read(grey.shape))
-        wanted = f"{photo_size[1]} x {photo_size[0]} like the photo, or {wanted}"
-    elif face.thumbnail is not None:
-        # only the thumbnail is left of the photo: its shape is known to about a pixel
-        height, width = face.thumbnail.shape[:2]
-        slack = 1.5 / min(height, width)
-        fits = abs(np.log(grey.shape[1] / grey.shape[0]) - np.log(width / height)) < slack
-        wanted = f"of the photo's shape (about {width} : {height}), or {wanted}"
-    else:
-        fits = True
-    if not fits:
-        raise My3DGenError(f"{got}; it must be {wanted}.")
+    if face.photo_size not in (grey.shape, _as_read(grey.shape)):
+        height, width = face.photo_size
+        raise My3DGenError(f"{got}; it must be {width} x {height} like the photo, or {wanted}.")
 
 
 def _as_read(shape: tuple[int, int]) -> tuple[int, int]:

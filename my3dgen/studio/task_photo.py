@@ -75,15 +75,11 @@ def face(session: Session, photo: str | None, prior: str | None = None) -> Any:
     return found
 
 
-def mask_on_crop(found: Any, photo: str, mask: str) -> np.ndarray:
-    """A mask that came as a picture, on the crop of the photo's face: bool [512, 512].
-
-    By the rule of `my3dgen.inpaint`: only the photo itself says whether a mask of the crop's size is the crop's.
-    """
+def mask_on_crop(found: Any, mask: str) -> np.ndarray:
+    """A mask that came as a picture, on the crop of the photo's face, by the rule of `my3dgen.inpaint`: bool [512, 512]."""
     from my3dgen.faces.regions import painted_mask
-    from my3dgen.tasks.inpaint import photo_size
 
-    return painted_mask(mask, found, photo_size(photo))
+    return painted_mask(mask, found, crop_first=False)
 
 
 def is_small(photo: str) -> bool:

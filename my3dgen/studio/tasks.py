@@ -118,7 +118,7 @@ def inpaint(
 
     def read() -> Subject:
         face = task_photo.face(session, photo, model.prior)
-        return face, {"mask": task_photo.mask_on_crop(face, photo, mask) if isinstance(mask, str) else mask}
+        return face, {"mask": task_photo.mask_on_crop(face, mask) if isinstance(mask, str) else mask}
 
     yield from _compare(session, model, "inpaint", key, options, read, stop_file)
 

@@ -8,9 +8,10 @@ from numbers import Integral
 import numpy as np
 
 from my3dgen.errors import My3DGenError
+from my3dgen.faces import Face
 from my3dgen.faces.regions import painted_mask
 from my3dgen.tasks.edit import edit
-from my3dgen.tasks.inpaint import inpaint, photo_size
+from my3dgen.tasks.inpaint import inpaint
 from my3dgen.tasks.interpolate import interpolate
 from my3dgen.tasks.invert import invert
 from my3dgen.tasks.result import TaskResult, one_face
@@ -60,8 +61,8 @@ def compare(task: str, prior, me, photo=None, progress=None, full=None, **option
         raise My3DGenError(f"{task} needs a photo; got none")
     if task in ("invert", "inpaint") or (task == "edit" and not isinstance(photo, Integral)):
         source, photo = photo, one_face(photo, prior.kind)  # found once for both
-        if options.get("mask") is not None:  # only the photo itself says which size a mask has
-            options["mask"] = painted_mask(options["mask"], photo, photo_size(source))
+        if options.get("mask") is not None:
+            options["mask"] = painted_mask(options["mask"], photo, isinstance(source, Face))
     if task in FROM_ANCHORS and me is not None:
         options.setdefault("anchors", me.adapter.anchors)
     given = () if task not in NEEDS_PHOTO else (photo,)

@@ -9,7 +9,7 @@ import torch
 
 from my3dgen.errors import My3DGenError
 from my3dgen.evaluation.metrics import identity_similarity
-from my3dgen.faces import Face, read
+from my3dgen.faces import Face
 from my3dgen.faces.regions import painted_mask, region_mask
 from my3dgen.personal.degradations import Masked
 from my3dgen.personal.hull import fit
@@ -59,7 +59,7 @@ def inpaint(
     """
     start = clock()
     face = one_face(photo, prior.kind)
-    hidden = region_mask(face, region) if mask is None else painted_mask(mask, face, photo_size(photo))
+    hidden = region_mask(face, region) if mask is None else painted_mask(mask, face, isinstance(photo, Face))
     _require_visible(face, hidden)
     found = fit(prior, face, Masked(hidden), steps=steps, progress=progress)
     with torch.no_grad():
@@ -86,11 +86,6 @@ def inpaint(
     if found.alpha is not None:
         extra["alpha"] = found.alpha.tolist()
     return TaskResult(images, figures, found.ws, found.camera, networks(figures), extra=extra)
-
-
-def photo_size(photo) -> tuple[int, int] | None:
-    """(height, width) of a photo as reading gives it; None for a Face, whose photo is not at hand."""
-    return None if isinstance(photo, Face) else read.read(photo).pixels.shape[:2]
 
 
 def _require_visible(face: Face, hidden: np.ndarray) -> None:
