@@ -274,6 +274,23 @@ def test_first_use_downloads_converts_and_says_the_licence(cache, snapshot, monk
     assert load_prior(name, "cpu").sha256 == prior.sha256
 
 
+def test_another_process_that_converts_sooner_is_no_error(cache, snapshot, monkeypatch, tmp_path):
+    load_official, file = catalogue.official.load_official, releases.RELEASES["cats"].official_file
+    cache.mkdir()
+    (cache / file).write_bytes(snapshot)
+    monkeypatch.setattr(catalogue, "local_file", lambda name: None)  # so that it counts as fetched
+    monkeypatch.setattr(catalogue, "fetch", lambda name, progress: cache / file)
+
+    def sooner(path):
+        catalogue.files.save_prior(catalogue._converted("cats"), load_official(path), "cats")
+        path.unlink()
+        return load_official(path)
+
+    monkeypatch.setattr(catalogue.official, "load_official", sooner)
+    assert load_prior("cats", "cpu").config == CONFIG
+    assert names(cache) == ["cats.safetensors"]
+
+
 def test_a_download_that_is_no_network_does_not_stay(cache, monkeypatch):
     with serving({"afhqcats512-128.pkl": b"\x80\x04not a pickle"}) as server:
         monkeypatch.setenv("MY3DGEN_WEIGHTS", server.url)

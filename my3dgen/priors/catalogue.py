@@ -166,7 +166,8 @@ def _published(name: str, progress: ProgressCallback | None) -> Path:
                 digest = check(path, _expected(name))
                 files.save_prior(converted, official.load_official(path), name, source_sha256=digest)
             except OSError as error:
-                raise My3DGenError(f"{path} cannot be read ({error.strerror}).") from error
+                if not converted.is_file():  # else another process was sooner, and has cleared the file away
+                    raise My3DGenError(f"{path} cannot be read ({error.strerror}).") from error
             finally:
                 if here is None:  # fetched by us: of no more use once converted, and damaged it must not stay
                     path.unlink(missing_ok=True)
