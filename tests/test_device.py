@@ -19,7 +19,12 @@ from my3dgen.priors import Prior
 
 
 def prior_on(device: str, config=FFHQ) -> SimpleNamespace:
-    return SimpleNamespace(config=config, device=torch.device(device), sha256="0" * 64)
+    return SimpleNamespace(
+        config=config,
+        device=torch.device(device),
+        sha256="0" * 64,
+        small=Prior.small.fget(SimpleNamespace(config=config)),
+    )
 
 
 @pytest.fixture

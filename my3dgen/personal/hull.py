@@ -57,7 +57,7 @@ class HullOptions:
         """The published schedule, and a short one for small priors."""
         p = ProjectOptions.for_prior(prior)
         o = HullOptions(free=p, half=p.half)
-        if prior.config.output_resolution <= 256:
+        if prior.small:
             return replace(o, steps=36, coarse_steps=30, lr=0.03, camera_lr=p.camera_lr)
         return o
 

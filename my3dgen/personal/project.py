@@ -48,7 +48,7 @@ class ProjectOptions:
     def for_prior(prior) -> ProjectOptions:
         """The published schedule, and a short one for small priors, along the encoder's basis where there is one."""
         together = photos_at_once(prior.device, prior.config.output_resolution)
-        if prior.config.output_resolution <= 256:
+        if prior.small:
             o = ProjectOptions(camera_lr=0.003, w_noise=0.0, micro_batch=together)
             if basis(prior) is None:
                 return replace(o, steps=36, coarse_steps=30, lr=0.08, prior_weight=1e-5)

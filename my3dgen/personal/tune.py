@@ -54,7 +54,7 @@ class TuneOptions:
     @staticmethod
     def for_prior(prior) -> TuneOptions:
         """The release's settings, and a short, faster run for small priors."""
-        if prior.config.output_resolution <= 256:
+        if prior.small:
             return TuneOptions(steps=110, batch=2, lr=0.02, decay=True)
         together = photos_at_once(prior.device, prior.config.output_resolution)
         return TuneOptions(micro_batch=together, half=_half(prior))
@@ -139,7 +139,7 @@ def pivotal_tuning(
 
 def _half(prior: Prior) -> bool:
     """Whether fits of a prior compute super-resolution in bfloat16: priors of 512 px, as those were trained so."""
-    return prior.config.output_resolution > 256 and half_pays(prior.device)
+    return not prior.small and half_pays(prior.device)
 
 
 def _full_view(prior: Prior, seed: int) -> Generator:

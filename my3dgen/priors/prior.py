@@ -64,6 +64,11 @@ class Prior:
         return "cat" if self.config.camera_pivot == CATS.camera_pivot else kind_of(self.name)
 
     @property
+    def small(self) -> bool:
+        """Whether fits of it are short, fast and in full precision, as suits 256 px; larger ones go by the releases."""
+        return self.config.output_resolution <= 256
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.generator.parameters()).device
