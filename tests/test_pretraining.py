@@ -348,7 +348,7 @@ def test_training_takes_as_long_as_asked_and_goes_on_from_there(monkeypatch):
     def save() -> None:
         saved.append((progress.step, progress.seconds))
 
-    progress = loop.Progress()
+    progress = loop.Elapsed()
     assert loop.train_for(step, 70 / 60, progress, save, log, stage=1) == {"loss": 25.5}  # of 1 to 50
     assert (progress.step, progress.seconds) == (70, 70.0)
     now[0] += 1000  # between two goes

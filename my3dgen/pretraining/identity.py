@@ -16,7 +16,7 @@ from my3dgen.cameras import camera as orbit_camera
 from my3dgen.models.identity import DIMENSIONS, INPUT, WINDOW, IdentityNetwork
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.dataset import random_camera
-from my3dgen.pretraining.loop import Progress, decayed, descend, set_rate, train_for
+from my3dgen.pretraining.loop import Elapsed, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.shading import WALL
 from my3dgen.priors.files import write_safetensors
 
@@ -187,7 +187,7 @@ def train(o: IdentityOptions) -> dict[str, float]:
         )
     classes = nn.Parameter(torch.randn(seen, DIMENSIONS) * 0.05)
     optimiser = torch.optim.AdamW([*network.parameters(), classes], lr=o.lr, weight_decay=0.02)
-    progress = Progress()
+    progress = Elapsed()
 
     def step(share: float) -> dict[str, torch.Tensor]:
         set_rate(optimiser, o.lr * decayed(share, progress.step, warm_up=100, floor=0.01))

@@ -18,7 +18,7 @@ SAVE_EVERY = 120.0  # seconds
 
 
 @dataclass
-class Progress:
+class Elapsed:
     """How far a training is: what its checkpoint keeps of the loop."""
 
     step: int = 0  # steps done
@@ -28,7 +28,7 @@ class Progress:
 def train_for(
     step: Callable[[float], Mapping[str, Tensor]],
     minutes: float,
-    progress: Progress,
+    progress: Elapsed,
     save: Callable[[], None] | None = None,
     log: TextIO | None = None,
     **about: object,

@@ -16,7 +16,7 @@ from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.volume import make_rays
 from my3dgen.models.perceptual import load_perceptual
-from my3dgen.pretraining.loop import LOG_EVERY, Progress, averaged, decayed, descend, set_rate, train_for
+from my3dgen.pretraining.loop import LOG_EVERY, Elapsed, averaged, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.mapping import teach
 from my3dgen.pretraining.people_data import Batch, Shards, attention, pick_pixels, rarity
 from my3dgen.pretraining.shading import WALL
@@ -81,7 +81,7 @@ class Trainer:
             lr=options.lr,
             betas=(0.9, 0.99),
         )
-        self.progress, self.stage = Progress(), 0
+        self.progress, self.stage = Elapsed(), 0
 
     # -- checkpoints
 
@@ -104,7 +104,7 @@ class Trainer:
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
         *progress, self.stage = state["progress"]
-        self.progress = Progress(*progress)
+        self.progress = Elapsed(*progress)
         # not the batches of the start once more
         self.rng = np.random.default_rng((self.o.seed, self.progress.step))
         return True

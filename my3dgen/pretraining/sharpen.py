@@ -21,7 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from my3dgen.models.eg3d.config import HEADS
 from my3dgen.models.perceptual import load_perceptual
-from my3dgen.pretraining.loop import Progress, averaged, decayed, descend, set_rate, train_for
+from my3dgen.pretraining.loop import Elapsed, averaged, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.people_data import Shards, attention
 from my3dgen.pretraining.prior import picture_loss
 from my3dgen.priors import load_prior
@@ -106,7 +106,7 @@ class Sharpener:
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=options.lr, betas=(0.5, 0.99))
         self.judge = torch.optim.Adam(self.critic.parameters(), lr=options.lr_critic, betas=(0.5, 0.99))
-        self.progress = Progress()
+        self.progress = Elapsed()
         self.rng = np.random.default_rng(options.seed)
         self.kept = ("net", "critic", "optimiser", "judge")
 
@@ -127,7 +127,7 @@ class Sharpener:
             state = torch.load(self.checkpoint, weights_only=True)
             for name in self.kept:
                 getattr(self, name).load_state_dict(state[name])
-            self.average, self.progress = state["average"], Progress(*state["progress"])
+            self.average, self.progress = state["average"], Elapsed(*state["progress"])
             # not the windows of the start once more
             self.rng = np.random.default_rng((self.o.seed, self.progress.step))
 

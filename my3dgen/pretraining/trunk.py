@@ -14,7 +14,7 @@ from torch import nn
 from my3dgen.models.attributes import NAMES
 from my3dgen.models.perceptual import DESCRIPTION, POOL, WIDTHS, Trunk
 from my3dgen.pretraining.attributes import labels
-from my3dgen.pretraining.loop import LOG_EVERY, Progress, decayed, descend, set_rate, train_for
+from my3dgen.pretraining.loop import LOG_EVERY, Elapsed, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.people import Z_DIM
 from my3dgen.pretraining.people_data import Shards
 from my3dgen.pretraining.shading import WALL
@@ -67,7 +67,7 @@ def train(o: TrunkOptions) -> dict[str, float]:
     parts = nn.Conv2d(sum(WIDTHS[1:4]), 8, 1)
     everything = [p for part in (trunk, read, judge, parts) for p in part.parameters()]
     optimiser = torch.optim.AdamW(everything, lr=o.lr, weight_decay=0.01)
-    progress = Progress()
+    progress = Elapsed()
 
     def step(share: float) -> dict[str, torch.Tensor]:
         if progress.step % LOG_EVERY == 0:
