@@ -3,7 +3,7 @@ that, then both together through the volume renderer."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class Trainer:
             lr=options.lr,
             betas=(0.9, 0.99),
         )
-        self.progress, self.stage = Elapsed(), 0
+        self.progress, self.stage, self.began = Elapsed(), 0, 0  # began: the step at which the stage did
 
     # -- checkpoints
 
@@ -90,7 +90,7 @@ class Trainer:
             "generator": self.generator.state_dict(),
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
-            "progress": (self.progress.step, self.progress.seconds, self.stage),
+            "progress": (*astuple(self.progress), self.stage, self.began),
             "options": asdict(self.o),
         }
         with replacing(self.checkpoint) as file:
@@ -103,7 +103,7 @@ class Trainer:
         self.generator.load_state_dict(state["generator"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
-        *progress, self.stage = state["progress"]
+        *progress, self.stage, self.began = state["progress"]
         self.progress = Elapsed(*progress)
         # not the batches of the start once more
         self.rng = np.random.default_rng((self.o.seed, self.progress.step))
@@ -164,8 +164,11 @@ class Trainer:
         weight = F.interpolate(attention(first), size=small.shape[-2:], mode="area")
         raw = {"raw": 0.5 * ((out["image_raw"] - small).abs() * weight).mean()}
         # the face's relief by itself; a jump at an outline counts no more than a tenth of the box
-        truth = F.interpolate(first.depth[:, None], size=small.shape[-2:], mode="nearest")
-        person = F.interpolate((first.part != WALL)[:, None].float(), size=small.shape[-2:], mode="nearest")
+        truth, person = (
+            F.interpolate(x[:, None].float(), size=small.shape[-2:], mode="bilinear", align_corners=False)
+            for x in (first.depth, first.part != WALL)  # at the middle of a rendered pixel, where its ray is
+        )
+        person = (person == 1).float()
         off = (out["image_depth"] - truth).abs().clamp(max=0.1) * person
         raw["depth"] = o.depth_weight * off.sum() / person.sum().clamp(min=1)
         return raw | self._picture_loss(out["image"], first)
@@ -193,7 +196,7 @@ class Trainer:
         with (self.out / "log.jsonl").open("a") as log:
             for stage in range(self.stage, len(minutes)):
                 if stage > self.stage:
-                    self.stage, self.progress.seconds = stage, 0.0
+                    self.stage, self.progress.seconds, self.began = stage, 0.0, self.progress.step
                     self.generator.load_state_dict(self.average)  # go on from the averaged weights
                     self.optimiser.state.clear()
                 step = partial(self._step, shards)
@@ -203,7 +206,10 @@ class Trainer:
         o, stage, done = self.o, self.stage, self.progress.step
         if done % LOG_EVERY == 0:
             shards.refresh()
-        set_rate(self.optimiser, (o.lr, o.lr_super, o.lr_joint)[stage] * decayed(share, done, warm_up=50))
+        set_rate(
+            self.optimiser,
+            (o.lr, o.lr_super, o.lr_joint)[stage] * decayed(share, done - self.began, warm_up=50),
+        )
         batch = shards.batch(self.rng, (o.batch, o.batch_super, o.batch_joint)[stage], o.views)
         losses = self._losses(stage, batch.to(o.device))
         descend(self.optimiser, sum(losses.values()), clip=5.0)
