@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from my3dgen.assets import asset
-from my3dgen.models.perceptual import Trunk, load_trunk
+from my3dgen.models.perceptual import Trunk, load_trunk, require_trunk
 
 FILE, FORMAT = "attributes.safetensors", "my3dgen-attributes"
 # what is read, in the asset's order: smile, age, beard and hair_dark run from 0 to 1 (the reading is not
@@ -48,8 +48,10 @@ def load_attributes() -> AttributeScorer:
     """The trained scorer, frozen, on the CPU.
 
     Raises:
-        My3DGenError: where a weights file is missing.
+        My3DGenError: where a weights file is missing, or was made for another trunk.
     """
-    with safe_open(asset(FILE), "pt") as file:
+    path = asset(FILE)
+    with safe_open(path, "pt") as file:
+        require_trunk(path, file.metadata(), "attributes")
         weight, bias = file.get_tensor("weight").float(), file.get_tensor("bias").float()
     return AttributeScorer(load_trunk(), weight, bias).eval().requires_grad_(False)

@@ -7,7 +7,10 @@ expression, colours, light) from one picture, not on human judgements, so its va
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from my3dgen.assets import asset
+from my3dgen.errors import My3DGenError
 
+FILE = "perceptual.safetensors"
 WIDTHS = (16, 40, 80, 112, 160)
 TRAINED_AT = 96  # pixels of the pictures the trunk was trained on
 POOL = 4  # cells along each side that the encoder's head sees
@@ -96,6 +101,22 @@ class PerceptualDistance(nn.Module):
         return self.between(self.features(a), self.features(b, mask))
 
 
+@lru_cache(maxsize=1)
+def trunk_sha256() -> str:
+    """SHA-256 of the trunk's file: linear heads that read it are of no use with another one."""
+    with open(asset(FILE), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_trunk(path: Path, metadata: Mapping[str, str] | None, command: str) -> None:
+    """Raise My3DGenError where a linear head's file says that it was made for another trunk."""
+    if (metadata or {}).get("trunk_sha256", trunk_sha256()) != trunk_sha256():
+        raise My3DGenError(
+            f"{path} was made for another {FILE} than the one beside it. Get a complete checkout, or make it anew with "
+            f"`python -m my3dgen.pretraining {command}`."
+        )
+
+
 def load_trunk(device: torch.device | str = "cpu") -> Trunk:
     """Our trained trunk, frozen. One for each device: it is shared, so nobody may move it."""
     return _trunk(str(device))
@@ -113,7 +134,7 @@ def load_perceptual(device: torch.device | str = "cpu") -> PerceptualDistance:
 @lru_cache(maxsize=8)
 def _trunk(device: str) -> Trunk:
     trunk = Trunk()
-    trunk.load_state_dict({k: v.float() for k, v in load_file(asset("perceptual.safetensors")).items()})
+    trunk.load_state_dict({k: v.float() for k, v in load_file(asset(FILE)).items()})
     return trunk.to(device).eval().requires_grad_(False)
 
 

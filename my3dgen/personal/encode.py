@@ -11,7 +11,7 @@ from torch import Tensor
 
 from my3dgen.assets import asset
 from my3dgen.errors import My3DGenError
-from my3dgen.models.perceptual import load_trunk
+from my3dgen.models.perceptual import load_trunk, require_trunk
 
 PARTS = ("weight", "bias", "ways", "spread")  # of an encoder's file
 
@@ -27,6 +27,7 @@ def _encoder(prior_sha256: str) -> dict[str, Tensor] | None:
     with safe_open(path, "pt") as file:
         if (file.metadata() or {}).get("prior_sha256") != prior_sha256:
             return None
+        require_trunk(path, file.metadata(), "encoder")
         missing = sorted(set(PARTS) - set(file.keys()))
         if missing:
             raise My3DGenError(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from my3dgen.errors import My3DGenError
 
+TRAINED = ("prior", "sharpen", "landmarks", "perceptual", "identity", "encoder", "attributes")  # have options
+
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser("python -m my3dgen.pretraining")
@@ -20,9 +22,10 @@ def main(argv=None) -> int:
         for key, value in arguments.items():
             options = {"default": value, "type": type(value)} if value is not None else {}
             sub.add_argument(("" if value is None else "--") + key, **options)
-        sub.add_argument(
-            "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other options of this step"
-        )
+        if name in TRAINED:
+            sub.add_argument(
+                "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other options of this step"
+            )
 
     command("convert-facekit", "ICT-FaceKit's FaceXModel folder -> one .npz", source=None, target=None)
     command("render", "draw people for training", out="data/train", first=0, shards=20, people=250)
@@ -97,9 +100,10 @@ def _options(kind, args):
         if key not in types:
             raise My3DGenError(f"--set {pair}: the fields are {', '.join(types)}")
         try:
-            values[key] = value == "True" if types[key] is bool else types[key](value)
-        except ValueError as error:
-            raise My3DGenError(f"--set {pair}: expected a value like {types[key].__name__}") from error
+            values[key] = {"True": True, "False": False}[value] if types[key] is bool else types[key](value)
+        except (KeyError, ValueError) as error:
+            wanted = "True or False" if types[key] is bool else f"a value like {types[key].__name__}"
+            raise My3DGenError(f"--set {pair}: expected {wanted}") from error
     return kind(**values)
 
 

@@ -24,6 +24,13 @@ def tube(path: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     return vertices.reshape(-1, 3).astype(np.float32), grid_faces(len(path), SIDES + 1)
 
 
+def normals(vertices: np.ndarray) -> np.ndarray:
+    """Of a tube's vertices [P * (SIDES + 1), 3]: unit vectors away from the middle of each cross-section, same shape."""
+    rings = vertices.reshape(-1, SIDES + 1, 3)
+    away = rings - rings[:, :-1].mean(1, keepdims=True)  # the last corner is the first one once more
+    return (away / np.linalg.norm(away, axis=2, keepdims=True)).reshape(-1, 3)
+
+
 def glasses(person, landmarks: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Tubes (vertices [N, 3] cm, faces [T, 3]) of a person's glasses; none where they wear none.
 

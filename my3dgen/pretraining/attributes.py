@@ -13,7 +13,7 @@ from torch import Tensor
 from my3dgen.cameras import angles
 from my3dgen.errors import My3DGenError
 from my3dgen.models import attributes
-from my3dgen.models.perceptual import TRAINED_AT, load_trunk
+from my3dgen.models.perceptual import TRAINED_AT, load_trunk, trunk_sha256
 from my3dgen.personal import directions
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.dataset import random_camera
@@ -75,7 +75,7 @@ def train(prior, o: AttributeOptions) -> dict:
     write_safetensors(
         folder / attributes.FILE,
         {"weight": weight.half().contiguous(), "bias": bias.float().contiguous()},
-        {"format": attributes.FORMAT, "prior_sha256": prior.sha256},
+        {"format": attributes.FORMAT, "prior_sha256": prior.sha256, "trunk_sha256": trunk_sha256()},
     )
     scorer = attributes.AttributeScorer(load_trunk(), weight.half().float(), bias.float())
     train_directions(prior, str(folder / directions.FILE))

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from my3dgen.errors import My3DGenError
-from my3dgen.models.perceptual import TRAINED_AT, load_perceptual, load_trunk
+from my3dgen.faces.align import place
+from my3dgen.models.perceptual import TRAINED_AT, load_perceptual, load_trunk, trunk_sha256
 from my3dgen.personal.directions import map_z, sample_z, whitening
-from my3dgen.pretraining import render
 from my3dgen.pretraining.people_data import Shards
 from my3dgen.pretraining.shading import WALL
 from my3dgen.priors.files import write_safetensors
@@ -41,12 +41,13 @@ class EncoderOptions:
 
 def as_cropped(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A drawn view [S, S, 3] as `prepare` would crop it, with a landmark finder's errors; uint8 [96, 96, 3]."""
-    points = render.five_points(landmarks + rng.normal(0, 0.6, (1, 2)))
-    scale, centre = render.crop_fit(np.stack([points[:, 0], -points[:, 1]], 1))
     side = 4 * TRAINED_AT  # larger first, then averaged: warping alone would leave pixels out
-    k = render.CROP_SCALE / scale * side / 512 * rng.uniform(0.98, 1.02)
+    crop = place(landmarks + rng.normal(0, 0.6, (1, 2)), side)
+    zoom = rng.uniform(0.98, 1.02)  # about the crop's middle
+    k = crop.scale * zoom
     half = 0.5 * k - 0.5  # landmarks count from a pixel's edge, warping from its middle
-    matrix = np.array([[k, 0, side / 2 - k * centre[0] + half], [0, k, side / 2 + k * centre[1] + half]])
+    x, y = side / 2 + zoom * (np.array(crop.offset) - side / 2) + half
+    matrix = np.array([[k, 0, x], [0, k, y]])
     large = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return cv2.resize(large, (TRAINED_AT, TRAINED_AT), interpolation=cv2.INTER_AREA)
 
@@ -86,7 +87,7 @@ def train(prior, o: EncoderOptions) -> dict[str, float]:
     ways, spread = basis(prior, shards, o)
     tensors = {"weight": weight.half(), "bias": bias.float(), "ways": ways.half(), "spread": spread.float()}
     tensors = {name: each.contiguous() for name, each in tensors.items()}
-    about = {"format": "my3dgen-encoder", "prior_sha256": prior.sha256}
+    about = {"format": "my3dgen-encoder", "prior_sha256": prior.sha256, "trunk_sha256": trunk_sha256()}
     write_safetensors(Path(o.out), tensors, about)
     return {"explained": float(explained), "views": len(x)}
 

@@ -17,6 +17,7 @@ from my3dgen.evaluation.reconstruction import to_other_photos
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.people import Mark
 from my3dgen.pretraining.shading import WALL
+from my3dgen.writing import replacing
 
 SIZE = (640, 800)  # width, height of a photo
 REFERENCES, TESTS = 10, 4  # photos to personalize with, photos held out
@@ -213,7 +214,8 @@ def write(folder: str = "examples", quality: int = 90) -> None:
         ]
         for name in names:
             image = photo(kit, z, who, rng)
-            cv2.imwrite(str(place / name), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+            with replacing(place / name) as file:
+                cv2.imwrite(str(file), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         about = {
             "name": who.name,
             "marks": who.about,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ import scipy.sparse as sp
 
 from my3dgen.errors import My3DGenError
 from my3dgen.pretraining import light, raster
+from my3dgen.writing import replacing
 
 # vertex groups that are drawn; lashes, tear film and occlusion cards need translucency and are left out
 DRAWN = {
@@ -103,7 +105,11 @@ def load(path: str | None = None) -> FaceKit:
             f"the head model {path} is missing. Clone ICT-VGL/ICT-FaceKit and run "
             f"`python -m my3dgen.pretraining convert-facekit ICT-FaceKit/FaceXModel {path}`"
         )
-    data = np.load(path)
+    try:
+        with np.load(path) as file:
+            data = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise My3DGenError(f"the head model {path} is damaged ({error}); convert it anew") from error
     mean = data["vertices"].astype(np.float32)
     ranges = {
         str(n): (int(a), int(b))
@@ -195,21 +201,22 @@ def convert(source: str, target: str) -> None:
         return (np.stack(shapes) - vertices[:count]).astype(np.float16)
 
     expressions = indices["expressions"]
-    np.savez_compressed(
-        target,
-        vertices=vertices[:count],
-        identity=offsets(sorted(p.stem for p in folder.glob("identity*.obj"))),
-        expression=offsets(expressions),
-        expression_names=expressions,
-        faces=np.array(faces, np.int32),
-        uv=uv,
-        uv_faces=np.array(uv_faces, np.int32),
-        material=np.array([names.index(m) for m in face_materials], np.uint8),
-        material_names=names,
-        landmarks68=np.array(indices["idx_to_landmark_verts"], np.int32),
-        vertex_group_names=[name for name, _, _ in GROUPS],
-        vertex_group_ranges=np.array([[a, b] for _, a, b in GROUPS], np.int32),
-    )
+    with replacing(target) as file:
+        np.savez_compressed(
+            file,
+            vertices=vertices[:count],
+            identity=offsets(sorted(p.stem for p in folder.glob("identity*.obj"))),
+            expression=offsets(expressions),
+            expression_names=expressions,
+            faces=np.array(faces, np.int32),
+            uv=uv,
+            uv_faces=np.array(uv_faces, np.int32),
+            material=np.array([names.index(m) for m in face_materials], np.uint8),
+            material_names=names,
+            landmarks68=np.array(indices["idx_to_landmark_verts"], np.int32),
+            vertex_group_names=[name for name, _, _ in GROUPS],
+            vertex_group_ranges=np.array([[a, b] for _, a, b in GROUPS], np.int32),
+        )
 
 
 def _read_obj(path: Path):

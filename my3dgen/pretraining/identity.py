@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from my3dgen.cameras import camera as orbit_camera
+from my3dgen.faces.align import place
 from my3dgen.models.identity import DIMENSIONS, INPUT, WINDOW, IdentityNetwork
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.dataset import random_camera
 from my3dgen.pretraining.loop import Elapsed, decayed, descend, set_rate, train_for
 from my3dgen.pretraining.shading import WALL
 from my3dgen.priors.files import write_safetensors
+from my3dgen.writing import replacing
 
 STORED = 112  # pixels of a stored window; wider than the network's, for jitter
 MARGIN = 0.08  # how much wider on each side, in crop widths
@@ -44,17 +46,12 @@ def standard_window(
     image: np.ndarray, landmarks: np.ndarray, pixels: int = STORED, margin: float = MARGIN
 ) -> np.ndarray:
     """Cut the encoder's window, as it lies in the EG3D crop that these landmarks give, out of a drawn view."""
-    points = render.five_points(landmarks)
-    scale, centre = render.crop_fit(np.stack([points[:, 0], -points[:, 1]], 1))
-    zoom = render.CROP_SCALE / scale / 512  # crop widths a pixel
-    left, top, side = WINDOW[0] - margin, WINDOW[1] - margin, WINDOW[2] + 2 * margin
-    k = zoom / side * pixels
-    matrix = np.array(
-        [
-            [k, 0, (0.5 - centre[0] * zoom - left) / side * pixels],
-            [0, k, (0.5 + centre[1] * zoom - top) / side * pixels],
-        ]
-    )
+    crop = place(landmarks, 1)  # positions in crop widths
+    corner, side = np.array(WINDOW[:2]) - margin, WINDOW[2] + 2 * margin
+    k = crop.scale / side * pixels
+    half = 0.5 * k - 0.5  # landmarks count from a pixel's edge, warping from its middle
+    x, y = (np.array(crop.offset) - corner) / side * pixels + half
+    matrix = np.array([[k, 0, x], [0, k, y]])
     return cv2.warpAffine(
         image, matrix, (pixels, pixels), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
     )
@@ -117,7 +114,8 @@ def write_people(path: str, seed: int, count: int, photos: int = 6) -> None:
                 worn = people.decode(changed).glasses > 0
                 changed[people.SLICES["glasses"]][0] = -1.0 if worn else 2.0
                 out["glasses"][testing], _ = picture(changed, marks, _camera(rng))
-    np.savez(path, **out)
+    with replacing(path) as file:
+        np.savez(file, **out)
 
 
 def _held(count: int) -> int:

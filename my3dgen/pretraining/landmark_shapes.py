@@ -6,13 +6,12 @@ each. Made from the head model of `facekit`; run as `python -m my3dgen.pretraini
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from my3dgen.faces.align import STANDARD_FIVE, five_points
 from my3dgen.faces.face import MIRRORED_68
 from my3dgen.pretraining import facekit, people
+from my3dgen.writing import replacing
 
 FLIP = np.array([-1.0, 1.0, 1.0])
 
@@ -34,7 +33,7 @@ def tilt(points: np.ndarray) -> np.ndarray:
 
 
 def sample_shapes(kit: facekit.FaceKit, count: int, seed: int = 0) -> np.ndarray:
-    """Landmarks of random people with random expressions, each scaled and moved by its five points onto
+    """Landmarks of random people with random expressions (age apart: it makes poses no better), each scaled and moved by its five points onto
     the standard ones (never turned, so that a head's own tilt stays part of its shape): [2 count, 68, 3],
     the second half mirrored."""
     rng = np.random.default_rng(seed)
@@ -68,8 +67,10 @@ def build(kit: facekit.FaceKit, modes: int = 24, count: int = 4000) -> tuple[np.
 
 def main(path: str = "assets/face68.npz") -> None:
     mean, modes = build(facekit.load())
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, mean=mean.round(5).astype(np.float32), modes=modes.round(5).astype(np.float32))
+    with replacing(path) as file:
+        np.savez_compressed(
+            file, mean=mean.round(5).astype(np.float32), modes=modes.round(5).astype(np.float32)
+        )
     print(f"wrote {path}: {len(modes)} modes")
 
 

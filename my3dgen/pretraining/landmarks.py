@@ -13,6 +13,7 @@ import torch
 from my3dgen.personal.images import to_uint8
 from my3dgen.pretraining.people_data import Shards
 from my3dgen.priors import load_prior
+from my3dgen.writing import replacing
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def train(o: LandmarkOptions) -> dict[str, float]:
     options.random_seed = str(o.seed)
     options.be_verbose = True
     predictor = dlib.train_shape_predictor(images, shapes, options)
-    predictor.save(o.out)
+    with replacing(o.out) as file:
+        predictor.save(str(file))
     return {
         "error": dlib.test_shape_predictor(images, shapes, predictor),
         "bytes": Path(o.out).stat().st_size,

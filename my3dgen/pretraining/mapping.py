@@ -19,7 +19,7 @@ from my3dgen.models.eg3d.stylegan2 import SQRT2, MappingNetwork, activated, norm
 from my3dgen.pretraining import people
 from my3dgen.pretraining.loop import decayed, descend, set_rate
 
-LEFT_OUT = ("shape", "dye", "wall_angle", "marks")  # what z holds already, or does not hold
+LEFT_OUT = ("shape", "dye", "marks")  # what z holds already, or does not hold
 LIFT = 4.0  # z + LIFT is above zero for practically everybody, where the leaky ReLU is linear
 KINKS = (0.4, 1.1, -0.5)  # where single factors are bent
 RATE = 0.2  # of Adam; weights are held a hundred times larger (lr_mul 0.01)

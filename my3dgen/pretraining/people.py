@@ -109,7 +109,6 @@ class Person:
     glasses_colour: np.ndarray  # [3]
     light: lighting.Light
     wall: np.ndarray  # [2, 3] colours the wall blends between
-    wall_angle: float
     marks: tuple[Mark, ...] = field(default=())
 
 
@@ -222,7 +221,6 @@ def decode(z: np.ndarray) -> Person:
         + np.array([0.30, 0.17, 0.08]) * float(ndtr(part["glasses"][2] - 0.7)),
         light=_light(part["light"]),
         wall=wall,
-        wall_angle=0.0,
     )
 
 

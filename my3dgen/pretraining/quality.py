@@ -10,6 +10,7 @@ import cv2
 import dlib
 import numpy as np
 import torch
+from PIL import Image
 from skimage.metrics import structural_similarity
 
 from my3dgen.cameras import camera, look_at_sampler
@@ -22,6 +23,7 @@ from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, targets, usable
 from my3dgen.personal.project import ProjectOptions, project
 from my3dgen.pretraining import facekit, people, render
+from my3dgen.writing import replacing
 
 FIRST_SEED = 1_000_000  # far from the shards' seeds
 
@@ -38,7 +40,8 @@ def contact_sheets(prior, folder: str) -> dict[str, str]:
     files = {"people": str(place_ / "people.jpg"), "views": str(place_ / "views.jpg")}
     for (_, path), sheet in zip(files.items(), (grid(fronts, 8), grid(views, 7)), strict=True):
         sheet = cv2.resize(sheet, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(path, sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        with replacing(path) as file:
+            Image.fromarray(sheet).save(file, quality=90)
     return files
 
 

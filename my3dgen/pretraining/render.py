@@ -8,23 +8,13 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from my3dgen.faces.align import STANDARD_FIVE, five_points, place
 from my3dgen.pretraining import accessories, hair, light, raster, shading, skinmaps
 from my3dgen.pretraining.facekit import MATERIALS, FaceKit, vertex_normals
 from my3dgen.pretraining.people import Person
 
 FOCAL, RADIUS = 4.2647, 2.7
 WALL_Z = -0.34  # the wall behind everyone, in EG3D's world
-# EG3D's crop (method.md 3): five points a unit, and the crop's scale in pixels of 512 a unit
-STANDARD = np.array(
-    [
-        [-0.31149, 0.29036, 0.13378],
-        [0.30980, 0.28972, 0.13180],
-        [0.00325, -0.04618, 0.55244],
-        [-0.25217, -0.38134, 0.22406],
-        [0.24847, -0.38128, 0.22236],
-    ]
-)
-CROP_SCALE = 300 * 512 / 700
 
 
 @dataclass(frozen=True)
@@ -52,20 +42,6 @@ class Head:
     scale: float  # world units a cm
 
 
-def five_points(landmarks: np.ndarray) -> np.ndarray:
-    """Eye centres, nose tip and mouth corners of 68 landmarks [68, D] -> [5, D], image-left first."""
-    return np.stack(
-        [landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]]
-    )
-
-
-def crop_fit(points: np.ndarray) -> tuple[float, np.ndarray]:
-    """EG3D's crop rule: scale (pixels a unit) and centre for five points [5, 2], y up."""
-    design = np.concatenate([STANDARD, np.ones((5, 1))], 1)
-    rows = np.linalg.lstsq(design, points, rcond=None)[0]
-    return float(np.linalg.norm(rows[:3], axis=0).mean()), rows[3]
-
-
 @lru_cache(maxsize=2)
 def _frame(kit_id: int, points: bytes) -> tuple[np.ndarray, float]:
     """Rotation [3, 3] (about x) and depth offset that lay the mean head onto the standard points."""
@@ -75,7 +51,7 @@ def _frame(kit_id: int, points: bytes) -> tuple[np.ndarray, float]:
         c, s = np.cos(angle), np.sin(angle)
         rotation = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
         q = p @ rotation.T
-        a, b = q - q.mean(0), STANDARD - STANDARD.mean(0)
+        a, b = q - q.mean(0), STANDARD_FIVE - STANDARD_FIVE.mean(0)
         scale = (a * b).sum() / (a * a).sum()
         error = ((scale * a - b) ** 2).sum()
         if best is None or error < best[0]:
@@ -146,7 +122,7 @@ def build(kit: FaceKit, person: Person) -> Head:
     parts = [(vertices, kit.faces, turned, lit, canonical, inside)]
     materials = [kit.material]
     for v, f, canon, kind in sheets:
-        n = _grid_normals(v, f)
+        n = accessories.normals(v) if kind == "glasses" else _grid_normals(v, f)
         n = (rotation @ n.T).T.astype(np.float32)
         e = np.maximum((light.basis(n) * light.COSINE) @ lamp.sh, 0.05) / np.pi * 0.85
         parts.append((v, f, n, e, canon, np.full(len(v), -1, np.float32)))
@@ -202,10 +178,11 @@ def _place(vertices: np.ndarray, landmarks: np.ndarray):
         p = k * five_points(landmarks) + shift
         depth = RADIUS - p[:, 2]
         pixels = p[:, :2] * (FOCAL * 512 / depth)[:, None]
-        scale, centre = crop_fit(pixels)
-        k *= CROP_SCALE / scale
-        shift = shift * [1, 1, 0] * (CROP_SCALE / scale) + [0, 0, 0]
-        shift[:2] -= centre * (CROP_SCALE / scale) * (RADIUS - 0.2) / (FOCAL * 512)
+        crop = place(pixels * [1, -1])  # y up -> down
+        off = 256 - np.array(crop.offset)  # of the crop's middle, in its pixels
+        k *= crop.scale
+        shift = shift * [1, 1, 0] * crop.scale
+        shift[:2] -= off * [1, -1] * (RADIUS - 0.2) / (FOCAL * 512)
         shift[2] = eye_depth - k * landmarks[36:48, 2].mean()
     return k * vertices + shift, k, k * landmarks + shift
 
@@ -251,13 +228,17 @@ def draw(
     colour = np.clip(out, 0, 1) ** (1 / 2.2)
     if supersample > 1:
         colour = cv2.resize(colour, (size, size), interpolation=cv2.INTER_AREA)
-    half = supersample // 2
-    return View(
-        image=(colour * 255 + 0.5).astype(np.uint8),
-        depth=depth[half::supersample, half::supersample],
-        part=part[half::supersample, half::supersample],
-        landmarks=landmarks[:, :2] / supersample,
-    )
+    part, depth = _averaged(part, depth, supersample)
+    return View((colour * 255 + 0.5).astype(np.uint8), depth, part, landmarks[:, :2] / supersample)
+
+
+def _averaged(part: np.ndarray, depth: np.ndarray, supersample: int) -> tuple[np.ndarray, np.ndarray]:
+    """Parts and depths of samples -> those of pixels: one sample's part, and the mean depth where that part is."""
+    size, half = len(part) // supersample, supersample // 2
+    apart = (size, supersample, size, supersample)
+    chosen = part[half::supersample, half::supersample]
+    same = part.reshape(apart) == chosen[:, None, :, None]
+    return chosen, (depth.reshape(apart) * same).sum((1, 3)) / same.sum((1, 3), dtype=np.float32)
 
 
 def _project(points, pose, focal, cx, cy) -> np.ndarray:

@@ -74,7 +74,7 @@ def train(o: TrunkOptions) -> dict[str, float]:
             shards.refresh()
         set_rate(optimiser, o.lr * decayed(share, progress.step, warm_up=100, floor=0.01))
         batch = shards.batch(rng, o.batch)
-        part = F.interpolate(batch.part[:, None].float(), size=o.pixels, mode="nearest")[:, 0]
+        part = F.interpolate(batch.part[:, None].float(), size=o.pixels, mode="nearest-exact")[:, 0]
         image, part = augment(F.interpolate(batch.image, size=o.pixels, mode="area"), part)
         with torch.autocast("cpu", torch.bfloat16):
             features = trunk(image.to(memory_format=torch.channels_last))
