@@ -166,6 +166,44 @@ def test_stop_keeps_what_there_is_and_a_second_model_can_be_chosen(visit, photos
     expect(page.locator("#look-status")).not_to_contain_text("stopped early")
 
 
+def test_the_next_model_may_have_fewer_photos_than_the_one_before(visit, photos):
+    v: Visit = visit()
+    page = v.page
+    v.consent()
+    v.upload("#photos", photos(RED, 4))
+    v.cards(4)
+
+    def look_at(last: int) -> None:
+        """Personalize, and look at its last photo."""
+        v.personalize()
+        v.tab("Look around")
+        expect(page.locator(".m3-ready .m3-done")).to_be_attached()
+        shown = page.locator("[data-side=personalized] img")
+        front = shown.get_attribute("data-view")
+        expect(page.locator("#anchor input[type=range]")).to_have_attribute("max", str(last))
+        page.locator("#anchor input[type=range]").press("End")
+        expect(shown).not_to_have_attribute("data-view", front)
+        expect(page.locator(".m3-ready .m3-done")).to_be_attached()
+
+    look_at(4)
+    v.tab("Selfies")
+    page.get_by_role("button", name="Remove").first.click()
+    v.cards(3)
+    look_at(3)
+    page.locator("#delete").click()
+    deleted = page.locator("#deleted")
+    expect(deleted).to_contain_text("Everything of this page is deleted")
+    expect(page.locator("[data-side=personalized] img[src]")).to_have_count(0)
+    v.tab("Selfies")
+    expect(page.get_by_label("I am the person")).not_to_be_checked()  # who comes next declares it anew
+    v.upload("#photos", photos(BLUE, 2))
+    expect(page.locator("#selfies-status")).to_contain_text("2 photos are waiting")
+    v.consent()
+    v.cards(2)
+    expect(deleted).not_to_contain_text("deleted")  # it is not true any more
+    look_at(2)
+
+
 def test_a_chosen_prior_says_what_it_asks_for_and_photos_are_read_again(visit, photos):
     v: Visit = visit("phone")
     page = v.page
@@ -227,7 +265,8 @@ def test_the_camera_takes_photos_only_with_consent(visit):
     v.cards(1)
     snap.click()
     v.cards(2)
-    v.tab("About")
+    page.set_viewport_size({"width": 1280, "height": 300})
+    page.locator("#to-personalize").click()  # below the camera, which is out of sight when its tab is left
     expect(
         page.get_by_role("button", name="Start camera", include_hidden=True)
     ).to_be_attached()  # off by itself

@@ -62,10 +62,12 @@ def test_one_photo_goes_through_every_task(visit, width: str):
     expect(page.locator("#edit-shots")).to_contain_text("Personalized, smile +1.0")
     expect(page.locator("#edit-plot path.m3-after")).to_be_attached()
     picture = page.locator("#edit-shots img").nth(2)
-    before = picture.get_attribute("src")
+    before, pair = picture.get_attribute("src"), page.locator("#edit-slider img").last
+    halves = pair.get_attribute("src")
     page.locator("#edit-strength input[type=range]").press("ArrowRight")
     expect(page.locator("#edit-shots")).to_contain_text("Personalized, smile +1.1")
     assert picture.get_attribute("src") != before
+    expect(pair).not_to_have_attribute("src", halves)  # what is dear to make follows once the keys rest
     page.locator("#edit-attribute").get_by_text("Age").click()
     expect(page.locator("#edit-shots")).to_contain_text("Personalized, age +1.1")
     # The curve was of smile, and the faces are of this photo.
@@ -127,6 +129,13 @@ def test_what_needs_no_photo(visit, width: str):
     assert page.evaluate(NO_SIDEWAYS)
     page.get_by_label("Mesh").check()
     assert page.locator("#export-mesh canvas").evaluate(HEAD_SHOWN)
+    lost = "canvas.getContext('webgl2').getExtension('WEBGL_lose_context')"
+    page.locator("#export-mesh canvas").evaluate(
+        f"(canvas) => {{ const lost = {lost}; lost.loseContext(); setTimeout(() => lost.restoreContext(), 500); }}"
+    )
+    expect(page.locator("#export-mesh .m3-ready")).to_have_count(0)
+    expect(page.locator("#export-mesh .m3-ready")).to_be_attached()  # the mesh comes back with the memory
+    assert page.locator("#export-mesh canvas").evaluate(HEAD_SHOWN)
     page.locator("#delete").click()
     expect(page.locator("#deleted")).to_contain_text("Everything of this page is deleted")
     page.locator("#export-mesh canvas").dispatch_event("keydown", {"key": "ArrowLeft"})
@@ -151,6 +160,12 @@ def test_a_painted_mask_is_what_is_painted_anew(visit, tmp_path):
     page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"], steps=4)
+    for what in (
+        "pointerdown",
+        "pointermove",
+        "pointerup",
+    ):  # a second finger paints nothing and ends nothing
+        canvas.dispatch_event(what, {"pointerId": 99, "clientX": box["x"] + 9, "clientY": box["y"] + 9})
     page.mouse.up()
     v.run("inpainting")
     with page.expect_download() as download:
@@ -239,6 +254,8 @@ def test_delete_leaves_no_file_of_any_tab(visit, app, photos):
 def test_edited_faces_go_and_come_back_with_their_model_and_their_photo(visit):
     v = with_model(visit)
     page = v.page
+    v.tab("Interpolation")
+    v.run("interpolation")
     v.tab("Smile & age")
     page.locator("#edit-photo-held-out").get_by_role("button", name="Held-out photo 1").click()
     v.run("edit")
@@ -253,9 +270,16 @@ def test_edited_faces_go_and_come_back_with_their_model_and_their_photo(visit):
     v.tab("Smile & age")
     expect(scores).to_contain_text("Another model was chosen")
     expect(shots).to_have_count(0)
+    v.tab("Interpolation")
+    whose, lines = page.locator("#interpolation-ready"), page.locator("#interpolation-plot path")
+    expect(whose).to_contain_text("Made with the model “Ben · heads · 10 photos · rank 1”")
+    expect(lines).to_have_count(2)
     v.tab("Personalize")
     chooser.click()
     page.get_by_role("option", name="Ben · heads · 10 photos · rank 1", exact=True).click()
+    v.tab("Interpolation")
+    expect(whose).not_to_contain_text("Made with")
+    expect(lines).to_have_count(2)
     v.tab("Smile & age")
     expect(shots).to_have_count(3)
     expect(scores).to_contain_text("0.60")

@@ -79,6 +79,8 @@ def build() -> gr.Blocks:
             )
         # never queued: deleting must work also where others wait
         deleted = delete.click(_delete, None, gone, show_progress="hidden", queue=False, **PRIVATE)
+        # what it said is no longer true once there is something again
+        page.follow(gone, lambda session: "" if session.filled else gr.skip())
         page.connect(demo.load, deleted)
         demo.load(None, js=KEEP_IN_SIGHT)
         demo.unload(_left)

@@ -118,7 +118,7 @@ def _export(
             else:
                 shape = mesh_file(report["glb"]) if "glb" in report else gr.skip()
                 shown = [shape, *(_shown(report.get(kind)) for kind in ("mp4", "png"))]
-                done = "Done" if report else "Stopped: nothing was finished"
+                done = f"Done: {model.label}" if report else "Stopped: nothing was finished"
                 made = sorted({*made, what}) if report else made
                 yield panels.fit_panel(done, 1.0, "", "", None), *shown, _shown(list(report.values())), made
 

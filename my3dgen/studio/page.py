@@ -14,10 +14,12 @@ from my3dgen.studio.guard import guarded
 from my3dgen.studio.service import REGISTRY
 from my3dgen.studio.session import Session
 
-# Kinds of work: a fit may take minutes, an export half a minute, and a render must never wait behind either.
+# Kinds of work: a fit may take minutes, reading photos or an export half a minute, and a render must never wait behind
+# any of them.
 FIT = {"concurrency_id": "fit", "concurrency_limit": 1}
 EXPORT = {"concurrency_id": "export", "concurrency_limit": 1}
 RENDER = {"concurrency_id": "render", "concurrency_limit": 3}
+READ = {"concurrency_id": "read", "concurrency_limit": 2}
 LIGHT = {"concurrency_id": "light", "concurrency_limit": 16}
 PRIVATE = {"api_visibility": "private"}
 QUIET = {"show_progress": "hidden", **PRIVATE}
@@ -74,11 +76,21 @@ class Job:
         return self.startable(session), self.stoppable(session)
 
 
-def numbered(session: Session) -> Any:
-    """What a slider that chooses one of the model's photos follows."""
-    model = session.model()
-    count = len(model.adapter.anchors.ws) if model else 1
-    return gr.update(maximum=max(count, 2), interactive=count > 1)
+def numbered(slider: gr.Slider) -> Callable[[Session], Any]:
+    """What a slider that chooses one of the model's photos follows: with another model it starts anew.
+
+    The page's own value must not stay: it may be higher than there are photos now, which Gradio refuses.
+    """
+    start = slider.value
+
+    def update(session: Session) -> Any:
+        model = session.model()
+        count, shown = len(model.adapter.anchors.ws) if model else 1, model.id if model else None
+        value = {} if session.numbered.get(slider.elem_id) == shown else {"value": start}
+        session.numbered[slider.elem_id] = shown
+        return gr.update(maximum=max(count, 2), interactive=count > 1, **value)
+
+    return update
 
 
 @dataclass

@@ -102,6 +102,7 @@ class Session:
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
     results: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task outcomes by what was asked
     editing: Any = None  # the fit that the attribute sliders move, with its model's id
+    edit_moved: object = None  # the newest move of the attribute sliders
     edit_hidden: str = ""  # why the edited faces were taken off the page; empty: they are on it
     showing: dict[str, str] = field(default_factory=dict)  # task -> whose results its tab shows
     looking: object = None  # the newest request for views; older ones give up
@@ -111,7 +112,9 @@ class Session:
     agreed: bool = True  # false once the consent box was cleared: what is being read then is not kept
     waiting: int = 0  # photos that were dropped before the consent box was ticked
     shown: tuple[Any, ...] | None = None  # photo cards the page shows already (they are large)
-    numbered: str | None = None  # the model whose numbered photos the page shows already
+    numbered: dict[str, str | None] = field(
+        default_factory=dict
+    )  # element -> the model whose photos it counts
     used: float = field(default_factory=time.monotonic)
     left: bool = False  # its page was closed or reloaded: what still runs for it is no use
     deleted: bool = False

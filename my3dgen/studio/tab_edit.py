@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ LIKENESS = "How much the edited face looks like the person (identity similarity,
 OTHER_MODEL = "Another model was chosen since: press Rebuild and edit to fit again."
 OTHER_PHOTO = "Another photo was chosen since: press Rebuild and edit to fit again."
 ATTRIBUTES = {"Smile": "smile", "Age": "age", "Beard": "beard", "Dark hair": "hair_dark"}
+REST_SECONDS = 0.4  # a slider that is still moving asks again within this time
 POLICIES = {
     "Nearest face of yours": "project",
     "Stop there": "stop",
@@ -63,6 +65,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         empty=EMPTY,
         controls=_controls,
         options=_options,
+        stays=False,
         more=lambda: [
             gr.HTML("", apply_default_css=False, elem_id="edit-plot"),
             gr.HTML("", apply_default_css=False, elem_id="edit-strips"),
@@ -83,12 +86,26 @@ def build(page: Page, tab: gr.Tab) -> None:
         editing = session.editing
         if editing is None or editing.stale(session, photo):
             return gr.skip()
-        return figures.shots(_edited(editing, *values).shots)
+        session.edit_moved = object()
+        shown = _edited(editing, *values)
+        return gr.skip() if session.deleted else figures.shots(shown.shots)
 
     @guarded
     def settle(request: gr.Request, photo: str | None, *values: Any) -> Any:
         """The slider was let go: the rest of the tab follows."""
-        return whole(session_of(request), photo, *values)
+        session = session_of(request)
+        session.edit_moved = object()
+        return whole(session, photo, *values)
+
+    @guarded
+    def rest(request: gr.Request, photo: str | None, *values: Any) -> Any:
+        """The slider may rest, as nothing says where it is moved by keys: the same as where it was let go."""
+        session = session_of(request)
+        moved = session.edit_moved
+        time.sleep(REST_SECONDS)
+        if moved is None or session.edit_moved is not moved:
+            return [gr.skip()] * len(everything)
+        return whole(session, photo, *values)
 
     @guarded
     def belongs(request: gr.Request, photo: str | None, *values: Any) -> Any:
@@ -114,7 +131,7 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     takes = [panel.photo, attribute, strength, policy]
     moving = {"trigger_mode": "always_last", **RENDER, **QUIET}
-    strength.input(preview, takes, panel.shots, **moving)
+    strength.input(preview, takes, panel.shots, **moving).then(rest, takes, everything, **moving)
     strength.release(settle, takes, everything, **moving)
     for choice in (attribute, policy):
         choice.input(preview, takes, panel.shots, **moving).then(settle, takes, everything, **moving)

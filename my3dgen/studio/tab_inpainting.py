@@ -79,10 +79,13 @@ def _canvas(photo: str | None, region: str | None, request: gr.Request) -> Any:
     """The crop with a part of the face painted, to paint on."""
     if not photo:
         return None
+    session = session_of(request)
     if region is None:
-        crop = task_photo.face(session_of(request), photo).image
-        return painter.canvas(crop, np.zeros(crop.shape[:2], bool))
-    return painter.canvas(*task_photo.region_mask(session_of(request), photo, region), region)
+        crop = task_photo.face(session, photo).image
+        hidden = np.zeros(crop.shape[:2], bool)
+    else:
+        crop, hidden = task_photo.region_mask(session, photo, region)
+    return gr.skip() if session.deleted else painter.canvas(crop, hidden, region)
 
 
 def _run(

@@ -56,7 +56,8 @@ def build(page: Page, tab: gr.Tab) -> None:
         page.follow(anchors, _anchors)
         page.blank(anchors, "")
         for slider in (first, last):
-            page.follow(slider, numbered)
+            page.follow(slider, numbered(slider))
+            page.blank(slider, gr.update(value=slider.value))
         return [source, first, last, start, end, steps]
 
     def more() -> Sequence[Any]:
@@ -88,8 +89,9 @@ def build(page: Page, tab: gr.Tab) -> None:
 
 def _anchors(session: Session) -> Any:
     model = session.model()
-    shown, session.numbered = session.numbered, model.id if model else None
-    return gr.skip() if shown == session.numbered else panels.anchors(model)
+    shown, now = session.numbered.get("anchors"), model.id if model else None
+    session.numbered["anchors"] = now
+    return gr.skip() if shown == now else panels.anchors(model)
 
 
 def _run(

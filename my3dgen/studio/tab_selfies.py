@@ -11,7 +11,7 @@ from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import examples, inputs, panels, photo_set, service, stream
 from my3dgen.studio.camera import camera, taken
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import QUIET, RENDER, Page, session_of
+from my3dgen.studio.page import QUIET, READ, Page, session_of
 from my3dgen.studio.session import Session
 
 INTRO = "Add 5 to 50 photos of one person: each is cropped and judged at once, about a second a photo."
@@ -53,7 +53,7 @@ def build(page: Page) -> None:
     onwards = gr.Button("Next: personalize", variant="primary", interactive=False, elem_id="to-personalize")
 
     # "multiple": photos dropped while others are being read are read too.
-    options = {"trigger_mode": "multiple", **RENDER, **QUIET}
+    options = {"trigger_mode": "multiple", **READ, **QUIET}
     changed = (drop.upload, drop.delete, drop.clear, consent.input)
     reading = [event(_read, [drop, consent], [status, drop], **options) for event in changed]
     reading[0].failure(
@@ -68,6 +68,7 @@ def build(page: Page) -> None:
     page.follow(people, lambda session: panels.people(examples.listed(), session.example))
     page.follow(status, _status)
     page.blank(drop)
+    page.blank(consent, False)  # who comes next declares it anew
     page.follow(onwards, lambda session: gr.update(interactive=bool(session.accepted())))
 
 

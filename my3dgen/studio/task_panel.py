@@ -22,6 +22,7 @@ from my3dgen.studio.tasks import Event, Missing, Outcome
 # A clear picture keeps the slider's place until there is something to compare.
 NOTHING = (str(Path(__file__).parent / "static" / "empty.png"),) * 2
 SHOW_RESULTS = (Path(__file__).parent / "static" / "results.js").read_text()
+READY = "ready "  # begins what `Session.showing` says of results made beforehand
 EVERYTHING = "compare"  # the job that shows the outcomes of all tasks
 
 
@@ -54,6 +55,9 @@ class Task:
     more: Callable[[], Sequence[Any]] = lambda: ()  # lays out further results
     photo: str | None = "A photo the model has not seen"  # label; None: the task needs no photo
     pair: bool = True  # whether there is a before/after slider
+    stays: bool = (
+        True  # results stay, with a note, where another model is chosen; else the tab sees to them itself
+    )
 
 
 class TaskPanel:
@@ -224,19 +228,31 @@ class TaskPanel:
         def opened(request: gr.Request) -> list[Any]:
             session = session_of(request)
             model, shown, found = session.model(), session.showing.get(task.key), ready.outcomes(session)
-            wanted = f"ready {model.id}" if found and model else None
-            if wanted == shown or (model is not None and shown == model.id):
-                return [gr.skip()] * (len(self.results) + 1)
+            wanted = f"{READY}{model.id}" if found and model else None
+            as_it_is = [gr.skip()] * (len(self.results) + 1)
+            if wanted == shown:
+                return as_it_is
+            own = shown is not None and not shown.startswith(READY)
+            if own and (wanted is None or shown == model.id):
+                return [self._whose(session, shown), *as_it_is[1:]]
             if wanted is not None:
                 outcomes = [each for each in found.values() if task.job in (each.task, EVERYTHING)]
                 session.showing[task.key] = wanted
                 return [*self.updates(session, task.show(session, model, outcomes)), no_file()]
-            if shown is None or not shown.startswith("ready "):
-                return [gr.skip()] * (len(self.results) + 1)
             del session.showing[task.key]
             return [*self.updates(None, task.empty), no_file()]
 
         return opened
+
+    def _whose(self, session: Session, shown: str) -> Any:
+        """The note over a model's own results: whose they are, where another model was chosen since."""
+        if not self.task.stays:
+            return gr.skip()
+        if shown == session.current:
+            return ""
+        model = session.models.get(shown)
+        maker = f"the model “{model.label}”" if model else "a model that is gone"
+        return panels.hint(f"Made with {maker}: press {self.task.verb} for the chosen one.")
 
     def archive(self, session: Session, model: Model, outcomes: list[Outcome], **more: Any) -> str | None:
         """The ZIP of the outcomes, or None where there are none."""

@@ -14,18 +14,30 @@ function off() {
   start.textContent = 'Start camera';
 }
 
+const hidden = () => document.hidden || !element.offsetParent;
+
+function leave() {
+  if (stream && hidden()) off();
+}
+
 async function on() {
   start.disabled = true; // a second press while the browser asks would start a second stream that nobody stops
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'user', width: { ideal: 1280 } } });
-    video.srcObject = stream;
-    await video.play();
-    snap.disabled = false;
-    start.textContent = 'Stop camera';
-    said.textContent = 'Turn your head a little between photos.';
+    leave(); // the tab may have been left while the browser asked
+    if (stream) {
+      for (const track of stream.getTracks()) track.addEventListener('ended', off);
+      video.srcObject = stream;
+      await video.play();
+    }
+    if (stream) {
+      snap.disabled = false;
+      start.textContent = 'Stop camera';
+      said.textContent = 'Turn your head a little between photos.';
+    }
   } catch (error) {
     off();
-    said.textContent = 'The camera is not available: allow it in the browser, or drop photos instead.';
+    if (!hidden()) said.textContent = 'The camera is not available: allow it in the browser, or drop photos instead.';
   }
   start.disabled = false;
 }
@@ -40,8 +52,8 @@ snap.addEventListener('click', () => {
   canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
   trigger('snap', { image: canvas.toDataURL('image/jpeg', 0.92) });
 });
-// It goes off with its tab: nobody is filmed by a page they do not look at.
-new IntersectionObserver(([seen]) => {
-  if (stream && !seen.isIntersecting && !element.offsetParent) off();
-}).observe(element);
+// It goes off with its tab: nobody is filmed by a page they do not look at. What is no longer laid out has no size, which
+// a ResizeObserver reports also where it was out of sight before.
+new ResizeObserver(leave).observe(element);
+document.addEventListener('visibilitychange', leave);
 window.addEventListener('pagehide', off);

@@ -158,20 +158,22 @@ function turn(newYaw, newPitch) {
 }
 
 canvas.addEventListener('pointerdown', (event) => {
-  drag = { x: event.clientX, y: event.clientY, yaw, pitch };
+  if (!shape || drag) return;
+  drag = { id: event.pointerId, x: event.clientX, y: event.clientY, yaw, pitch };
   canvas.setPointerCapture(event.pointerId);
 });
 canvas.addEventListener('pointermove', (event) => {
-  if (!drag) return;
+  if (!drag || drag.id !== event.pointerId) return;
   const scale = RADIANS_PER_WIDTH / Math.max(canvas.clientWidth, 1);
   turn(drag.yaw + (event.clientX - drag.x) * scale, drag.pitch + (event.clientY - drag.y) * scale);
 });
 for (const name of ['pointerup', 'pointercancel', 'lostpointercapture']) {
-  canvas.addEventListener(name, () => {
-    drag = null;
+  canvas.addEventListener(name, (event) => {
+    if (drag && drag.id === event.pointerId) drag = null;
   });
 }
 canvas.addEventListener('keydown', (event) => {
+  if (!shape) return;
   const moves = {
     ArrowLeft: [-KEY_STEP, 0],
     ArrowRight: [KEY_STEP, 0],
@@ -182,6 +184,17 @@ canvas.addEventListener('keydown', (event) => {
   else if (moves[event.key]) turn(yaw + moves[event.key][0], pitch + moves[event.key][1]);
   else return;
   event.preventDefault();
+});
+// A phone may take the graphics memory of a page in the background.
+canvas.addEventListener('webglcontextlost', (event) => {
+  event.preventDefault(); // or it would never come back
+  shape = key = null;
+  root.classList.remove('m3-ready');
+  said.textContent = 'The browser took the memory of this view away; the mesh comes back with it.';
+});
+canvas.addEventListener('webglcontextrestored', () => {
+  shape = key = null; // what was sent in between went nowhere
+  show();
 });
 new ResizeObserver(() => requestAnimationFrame(draw)).observe(canvas);
 watch('value', show);

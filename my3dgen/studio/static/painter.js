@@ -11,6 +11,7 @@ const tools = [...root.querySelectorAll('[data-tool]')];
 const pen = canvas.getContext('2d');
 let shown = null; // what the canvas shows already: key and mask
 let last = null;
+let pointer = null; // the finger that paints: others rest
 let tool = 'paint';
 let wiped = false; // everything was wiped off, and no part of the face chosen since: what is drawn of one comes too late
 
@@ -76,19 +77,22 @@ function stroke(to) {
 }
 
 canvas.addEventListener('pointerdown', (event) => {
-  if (!ready()) return;
-  canvas.setPointerCapture(event.pointerId);
+  if (!ready() || pointer !== null || event.button !== 0) return;
+  pointer = event.pointerId;
+  canvas.setPointerCapture(pointer);
   last = null;
   stroke(place(event));
   event.preventDefault();
 });
 canvas.addEventListener('pointermove', (event) => {
-  if (last) for (const each of event.getCoalescedEvents?.() || [event]) stroke(place(each));
+  if (event.pointerId !== pointer) return;
+  for (const each of event.getCoalescedEvents?.() || [event]) stroke(place(each));
 });
-for (const name of ['pointerup', 'pointercancel']) {
-  canvas.addEventListener(name, () => {
-    if (last) keep();
-    last = null;
+for (const name of ['pointerup', 'pointercancel', 'lostpointercapture']) {
+  canvas.addEventListener(name, (event) => {
+    if (event.pointerId !== pointer) return;
+    if (ready()) keep();
+    last = pointer = null;
   });
 }
 for (const button of tools) {

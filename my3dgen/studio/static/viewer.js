@@ -45,8 +45,17 @@ function show() {
   root.classList.toggle('m3-ready', Boolean(ready));
   stage.setAttribute('aria-disabled', ready ? 'false' : 'true');
   if (!ready) {
-    for (const side of SIDES) root.querySelector(`[data-side=${side}] img`).removeAttribute('src');
+    key = drag = null;
+    yaw = pitch = 0;
+    for (const side of SIDES) {
+      images[side] = {}; // decoded faces, too, go with what was deleted
+      const picture = root.querySelector(`[data-side=${side}] img`);
+      picture.removeAttribute('src');
+      delete picture.dataset.view;
+    }
     badge.hidden = true;
+    root.classList.remove('m3-beyond');
+    stage.classList.remove('m3-dragging');
     said.textContent = '';
     bar.style.width = '0';
     return;
@@ -96,7 +105,7 @@ function turn(newYaw, newPitch) {
 
 // The nose follows the pointer: to the left is the person's left turned towards the camera.
 stage.addEventListener('pointerdown', (event) => {
-  if (!props.value || !props.value.yaws) return;
+  if (!props.value || !props.value.yaws || drag) return;
   drag = { id: event.pointerId, x: event.clientX, y: event.clientY, yaw, pitch };
   stage.setPointerCapture(event.pointerId);
   stage.classList.add('m3-dragging');
@@ -108,7 +117,8 @@ stage.addEventListener('pointermove', (event) => {
   turn(drag.yaw - (event.clientX - drag.x) * scale, drag.pitch + (event.clientY - drag.y) * scale);
 });
 for (const name of ['pointerup', 'pointercancel', 'lostpointercapture']) {
-  stage.addEventListener(name, () => {
+  stage.addEventListener(name, (event) => {
+    if (!drag || drag.id !== event.pointerId) return;
     drag = null;
     stage.classList.remove('m3-dragging');
   });
