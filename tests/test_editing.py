@@ -117,6 +117,17 @@ def test_another_prior_gets_its_own_once(monkeypatch, tmp_path):
         directions(other, options=DirectionOptions(samples=8, spread=200), progress=lambda report: False)
 
 
+def test_a_search_holds_up_nobody_with_another_prior_and_waiting_can_be_stopped(prior, monkeypatch):
+    other = replace(prior, sha256="2" * 64)
+    monkeypatch.setattr(module, "_known", {})
+    with module._alone(other, None):
+        assert directions(prior, ["smile"]).keys() == {"smile"}  # while the other one's are searched
+        reports = []
+        with pytest.raises(my3dgen.My3DGenError, match="was stopped"):
+            directions(other, ["smile"], progress=lambda report: reports.append(report) or False)
+    assert [report.stage for report in reports] == ["directions"]
+
+
 def test_directions_serve_where_they_cannot_be_kept(monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MY3DGEN_CACHE", str(tmp_path / "file"))

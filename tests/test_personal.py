@@ -16,7 +16,7 @@ from my3dgen.personal.encode import Basis, Latents, basis, encode
 from my3dgen.personal.objective import Objective, head_region, targets
 from my3dgen.personal.pose import corrected
 from my3dgen.personal.project import ProjectOptions, noise_correlation
-from my3dgen.personal.tune import symmetry_loss
+from my3dgen.personal.tune import pivotal_tuning, symmetry_loss
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FAST = my3dgen.TuneOptions(steps=6, batch=1, lr=0.01)
@@ -261,6 +261,10 @@ def test_a_folder_keeps_faces_and_latents(prior, faces, anchors, tmp_path):
     dataset.write_anchors(tmp_path, anchors)
     again = dataset.read_anchors(tmp_path, prior.num_ws, prior.config.w_dim)
     assert torch.allclose(again.ws, anchors.ws) and torch.allclose(again.cameras, anchors.cameras)
+    assert not np.allclose(anchors.cameras[0], faces[0].camera), "a fit moves the camera"
+    assert [
+        np.allclose(f.camera, b.camera) for f, b in zip(faces, dataset.read_faces(tmp_path), strict=True)
+    ] == [True, True], "whoever projects once more starts from the cameras as prepared"
     assert np.load(tmp_path / "image_0_latent.npy").shape == (1, prior.num_ws, prior.config.w_dim)
     back = dataset.read_faces(tmp_path)
     assert all(
@@ -300,6 +304,15 @@ def test_pictures_that_are_not_ours_are_not_overwritten(faces, tmp_path):
     with pytest.raises(my3dgen.My3DGenError, match=r"image_0\.png.*another folder"):
         dataset.write_faces(tmp_path, faces)
     assert (tmp_path / "image_0.png").read_bytes() == b"somebody's photo"
+
+
+def test_a_foreign_data_set_that_was_projected_is_still_foreign(faces, anchors, tmp_path):
+    dataset.write_faces(tmp_path, faces)
+    (tmp_path / dataset.EXTRAS).unlink()  # as the earlier release writes them
+    dataset.write_anchors(tmp_path, anchors, "1" * 64)
+    with pytest.raises(my3dgen.My3DGenError, match="another folder"):
+        dataset.write_faces(tmp_path, faces)
+    assert len(dataset.read_faces(tmp_path)) == len(faces)
 
 
 def test_latents_of_another_prior_are_not_taken_for_this_one_s(prior, faces, anchors, tmp_path):
@@ -351,6 +364,47 @@ def test_a_mirrored_copy_is_no_other_photo(prior, faces, anchors, monkeypatch):
     three = [replace(faces[0], source=s) for s in ("image_0.png", "image_0_mirror.png", "image_1.png")]
     known = my3dgen.Anchors(anchors.ws[[0, 0, 1]], anchors.cameras[[0, 0, 1]])
     assert reconstruction.to_other_photos(prior, prior, three, known)["photos"] < 0.1
+    # two files of one name are two photos, and with one photo and its copy that photo is all there is
+    same_name = [replace(faces[0], source=s) for s in ("a/IMG_1.jpg", "b/IMG_1.jpg", "c/IMG_2.jpg")]
+    assert reconstruction.to_other_photos(prior, prior, same_name, known)["photos"] == pytest.approx(
+        2 / 3, abs=0.01
+    )
+    pair = my3dgen.Anchors(anchors.ws[[0, 0]], anchors.cameras[[0, 0]])
+    assert reconstruction.to_other_photos(prior, prior, three[:2], pair)["photos"] == 1
+
+
+def test_a_prior_is_copied_to_a_device_and_stays_where_it_is(prior, faces, anchors):
+    adapter = my3dgen.personalize(prior, faces, anchors, options=replace(FAST, steps=1))
+    me = prior.personalized(adapter)
+    before = weights(prior)
+    there = me.to("meta")  # a device like any other, without memory
+    assert {there.device.type, there.base.device.type, there.w_avg.device.type} == {"meta"}
+    assert {me.device.type, me.base.device.type, prior.w_avg.device.type} == {"cpu"}
+    assert me.to("cpu") is me
+    assert all(torch.equal(value, before[name]) for name, value in weights(prior).items())
+
+
+def test_a_person_is_fitted_with_the_noise_that_is_drawn(prior, faces, anchors):
+    """Personalizing gives noise some strength; `heads` itself has none, and both are fitted alike."""
+    adapter = my3dgen.personalize(prior, faces, anchors, options=FAST)
+    me = prior.personalized(adapter)
+    assert any(bool(v.any()) for k, v in me.generator.named_parameters() if k.endswith("noise_strength"))
+    options = replace(ProjectOptions.for_prior(me), steps=2, coarse_steps=0)
+    first, second = (my3dgen.project(me, faces[:1], options=replace(options, seed=seed)) for seed in (0, 1))
+    assert torch.equal(first.ws, second.ws), "nothing is drawn at random"
+    free = replace(options, noise_maps=True)
+    first, second = (my3dgen.project(me, faces[:1], options=replace(free, seed=seed)) for seed in (0, 1))
+    assert not torch.equal(first.ws, second.ws)
+
+
+def test_tuning_leaves_the_callers_random_numbers_alone(prior, faces, anchors):
+    me = prior.personalized(my3dgen.personalize(prior, faces, anchors, options=replace(FAST, steps=1)))
+    state = torch.get_rng_state()
+    tuned = pivotal_tuning(me, faces[0], anchors.ws[0], anchors.cameras[0], 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(
+        tuned.generator.backbone.synthesis.b64.const, me.generator.backbone.synthesis.b64.const
+    )
 
 
 def test_the_folder_of_the_earlier_release_is_read(faces, tmp_path):

@@ -247,6 +247,14 @@ def test_masks_that_cannot_be_used_say_why(face, tmp_path):
         painted_mask(tmp_path / "mask.eps", face)
 
 
+def test_half_of_the_range_is_white_also_in_sixteen_bits(face, tmp_path):
+    soft = np.zeros((512, 512), np.uint16)
+    soft[:100], soft[100:200] = 3000, 40_000  # nearly black, and light grey
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    hidden = painted_mask(tmp_path / "soft.png", face)
+    assert not hidden[:100].any() and hidden[100:200].all() and not hidden[200:].any()
+
+
 def test_what_is_white_and_opaque_is_painted(face, tmp_path):
     rgba = np.zeros((512, 512, 4), np.uint8)
     rgba[:128] = 255

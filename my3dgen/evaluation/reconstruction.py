@@ -26,11 +26,11 @@ def to_other_photos(prior, me, faces: Sequence[Face], anchors: Anchors) -> dict[
     for who, model in (("pretrained", prior), ("personalized", me)):
         pictures = [to_uint8(model.render(w, c)) for w, c in zip(anchors.ws, anchors.cameras, strict=True)]
         rows[who] = embed(pictures)
-    alone = torch.eye(len(faces), dtype=torch.bool) if len(faces) > 1 else torch.zeros(1, 1, dtype=torch.bool)
-    # mirrored copies are the same photo
-    stems = [Path(f.source).stem.removesuffix("_mirror") for f in faces]
-    if len(set(stems)) > 1:
-        alone |= torch.tensor([[a == b for b in stems] for a in stems])
+    names = [Path(f.source).stem for f in faces]
+    # a photo and its mirrored copy are the same; two files of one name are not
+    alone = torch.eye(len(faces), dtype=torch.bool)
+    alone |= torch.tensor([[f"{a}_mirror" == b or a == f"{b}_mirror" for b in names] for a in names])
+    alone &= ~alone.all()
     out = {}
     for who in ("pretrained", "personalized", "photos"):
         cosine = (rows[who] @ photos.T).masked_fill(alone, -1)

@@ -23,7 +23,7 @@ except ImportError:  # everything but iPhone originals still works
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "TIFF", "BMP")
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # an MPO's or HEIF's further pictures are previews and bursts
 _KINDS = "JPEG, PNG, WebP or HEIC photos"
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 ROWS = 256  # of a picture, converted at a time
 
@@ -192,8 +192,8 @@ def _require_size(width: int, height: int, options: ReadOptions) -> None:
 
 def _flatten(image: Image.Image, options: ReadOptions) -> Image.Image:
     """Any mode -> 8-bit RGB, L or CMYK without transparency, shrunk as early as it can be: what follows makes copies."""
-    if image.mode in _SIXTEEN_BIT:
-        return _shrink(Image.fromarray(_to_eight_bit(np.asarray(image))), options)
+    if image.mode in SIXTEEN_BIT:
+        return _shrink(Image.fromarray(to_eight_bit(np.asarray(image))), options)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         profile = image.info.get("icc_profile") if image.mode == "RGBA" else None
         rgba = _shrink(image if image.mode == "RGBA" else image.convert("RGBA"), options)
@@ -205,7 +205,7 @@ def _flatten(image: Image.Image, options: ReadOptions) -> Image.Image:
     return _shrink(image if image.mode in ("RGB", "CMYK") else image.convert("RGB"), options)
 
 
-def _to_eight_bit(values: np.ndarray) -> np.ndarray:
+def to_eight_bit(values: np.ndarray) -> np.ndarray:
     """One channel of 16-bit integers or floats -> uint8, by the full range of the kind of number."""
     brightest = values.max(initial=0)
     top = 65535.0 if values.dtype.kind != "f" else (1.0 if brightest <= 1.0 else 255.0)

@@ -10,7 +10,7 @@ from PIL import Image, ImageChops
 
 from my3dgen.errors import My3DGenError
 from my3dgen.faces.face import Face
-from my3dgen.faces.read import ReadOptions, open_picture
+from my3dgen.faces.read import SIXTEEN_BIT, ReadOptions, open_picture, to_eight_bit
 
 # Each region is the convex hull of some of the 68 landmarks, grown by a margin in eye distances.
 _HULLS = {
@@ -77,6 +77,8 @@ def _grey(mask) -> np.ndarray:
         except Exception as error:  # a decoder that trips over a mangled file may raise nearly anything
             raise My3DGenError(f"The mask {Path(mask).name} cannot be read ({error}); give a PNG.") from None
     if isinstance(mask, Image.Image):
+        if mask.mode in SIXTEEN_BIT:
+            return to_eight_bit(np.asarray(mask))
         if mask.mode in ("1", "L") and "transparency" not in mask.info:
             return np.asarray(mask.convert("L"))
         red, green, blue, opacity = mask.convert("RGBA").split()  # bytes all along: it may be a large picture

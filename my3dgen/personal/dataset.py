@@ -52,6 +52,7 @@ def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
                 "image": name,
                 "source": Path(face.source).name,
                 "landmarks": face.landmarks.tolist(),
+                "camera": labels[-1][1],  # as prepared: `write_anchors` replaces that of `dataset.json`
                 "warnings": list(face.warnings),
             }
         )
@@ -67,7 +68,8 @@ def require_ours(folder: str | Path) -> Path:
         My3DGenError: where that would overwrite pictures that `write_faces` did not write.
     """
     folder = Path(folder)
-    if folder.is_dir() and not (folder / EXTRAS).is_file() and (strangers := _earlier(folder)):
+    # latents of a foreign data set are noted in such a file, too; what was prepared here names its faces
+    if folder.is_dir() and "faces" not in _extras(folder) and (strangers := _earlier(folder)):
         raise My3DGenError(
             f"{folder} already holds {strangers[0].name}, which is not from here; name another folder for the crops"
         )
@@ -115,7 +117,7 @@ def read_faces(folder: str | Path) -> list[Face]:
         valid = (
             np.asarray(_open(mask).convert("L")) > 127 if mask.is_file() else np.ones(image.shape[:2], bool)
         )
-        camera = np.asarray(camera, np.float32)
+        camera = np.asarray(extra.get("camera", camera), np.float32)
         if "landmarks" in extra:
             landmarks = np.asarray(extra["landmarks"], np.float32)
         else:  # the earlier release keeps none: where the mean face's would lie

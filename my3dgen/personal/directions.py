@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from my3dgen.personal.slices import Descent, drive
 from my3dgen.priors.catalogue import cache_folder
 from my3dgen.priors.files import write_safetensors
 from my3dgen.priors.prior import Prior
-from my3dgen.progress import ProgressCallback
+from my3dgen.progress import Progress, ProgressCallback
 
 FILE, FORMAT, VERSION = "directions.safetensors", "my3dgen-directions", "1"
 # what can be edited, and which other attributes must not come along. Grey hair may come with age.
@@ -83,7 +83,12 @@ class Whitening:
 
 log = logging.getLogger(__name__)
 _known: dict[str, dict[str, Direction]] = {}  # by the prior's hash
-_finding = threading.Lock()  # requests that arrive together wait for one search
+WAIT_SECONDS = 0.5  # between two reports of who waits for another's search
+STOPPED = "finding the editing directions was stopped; start it again to edit"
+_counting = threading.Lock()
+_searching: dict[
+    str, threading.Lock
+] = {}  # by the prior's SHA-256: requests that arrive together wait for one search
 
 
 def directions(
@@ -119,16 +124,34 @@ def directions(
     if options:
         found = find(base, options, progress)
         return {name: found[name] for name in names}
-    with _finding:
-        found = _known.get(base.sha256) or _stored(base)
-        if found is None:
-            found = find(base, None, progress)
-            try:
-                save(cache_folder() / "directions" / f"{base.sha256[:32]}.safetensors", base, found)
-            except My3DGenError as error:  # they serve this process all the same
-                log.warning("The editing directions are not kept: %s (MY3DGEN_CACHE names it.)", error)
-        _known[base.sha256] = found
+    found = _known.get(base.sha256) or _stored(base)
+    if found is None:
+        with _alone(base, progress):
+            found = _known.get(base.sha256) or _stored(
+                base
+            )  # somebody else's search may have ended meanwhile
+            if found is None:
+                found = find(base, None, progress)
+                try:
+                    save(cache_folder() / "directions" / f"{base.sha256[:32]}.safetensors", base, found)
+                except My3DGenError as error:  # they serve this process all the same
+                    log.warning("The editing directions are not kept: %s (MY3DGEN_CACHE names it.)", error)
+    _known[base.sha256] = found
     return {name: found[name] for name in names}
+
+
+@contextmanager
+def _alone(prior: Prior, progress: ProgressCallback | None) -> Iterator[None]:
+    """One search a prior at a time; whoever waits for another's can be stopped."""
+    with _counting:
+        lock = _searching.setdefault(prior.sha256, threading.Lock())
+    while not lock.acquire(timeout=WAIT_SECONDS):
+        if progress is not None and progress(Progress("directions", 0, 1, None)) is False:
+            raise My3DGenError(STOPPED)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _stored(prior: Prior) -> dict[str, Direction] | None:
@@ -192,7 +215,7 @@ def describe_renders(
     looking, batches = _Looking(prior, w, o), -(-len(w) // o.batch)
     drive(looking, "directions", batches, progress)
     if not looking.seen.all():
-        raise My3DGenError("finding the editing directions was stopped; start it again to edit")
+        raise My3DGenError(STOPPED)
     return looking.features
 
 

@@ -33,6 +33,7 @@ class ProjectOptions:
     lr_ramp_up: float = 0.05  # share over which it rises
     w_noise: float = 0.05  # perturbation of w in units of w_std, falling to zero
     w_noise_ramp: float = 0.75  # share of the steps with perturbation
+    noise_maps: bool = True  # fit the noise maps too, where the generator gives noise any strength
     noise_weight: float = 1e5  # weight of the noise maps' autocorrelation
     camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps cameras
     prior_weight: float = 0.0  # of `Latents.unlikely`, a pull towards the mean face
@@ -49,7 +50,8 @@ class ProjectOptions:
         """The published schedule, and a short one for small priors, along the encoder's basis where there is one."""
         together = photos_at_once(prior.device, prior.config.output_resolution)
         if prior.small:
-            o = ProjectOptions(camera_lr=0.003, w_noise=0.0, micro_batch=together)
+            # a person's own noise has strength, the prior's has none: both are drawn with the maps they come with
+            o = ProjectOptions(camera_lr=0.003, w_noise=0.0, noise_maps=False, micro_batch=together)
             if basis(prior) is None:
                 return replace(o, steps=36, coarse_steps=30, lr=0.08, prior_weight=1e-5)
             return replace(
@@ -133,7 +135,9 @@ class _Fit(Descent):
         self.last: Tensor | None = None
 
     def _noise_maps(self, n: int) -> dict[str, Tensor]:
-        """Maps to optimise, drawn anew; none where the model gives noise no strength (`heads`)."""
+        """Maps to optimise, drawn anew; none where the options or the model leave noise out."""
+        if not self.o.noise_maps:
+            return {}
         strengths = {k: v for k, v in self.prior.generator.named_parameters() if k.endswith("noise_strength")}
         maps = {}
         for name, value in self.prior.generator.noise_maps().items():

@@ -22,6 +22,7 @@ from my3dgen.personal.device import half_pays, photos_at_once
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, Targets, targets, usable
 from my3dgen.personal.slices import Descent, drive
+from my3dgen.priors import files
 from my3dgen.priors.prior import Prior
 from my3dgen.progress import ProgressCallback
 
@@ -37,6 +38,7 @@ class TuneOptions:
     batch: int = 4  # photos a step
     micro_batch: int = 4  # of these rendered at once; fewer take less memory and give the same step
     lr: float = 0.0025  # Adam's base rate, before the lazy-regularisation correction
+    betas: tuple[float, float] = (0.0, 0.99**LAZY)  # Adam's
     decay: bool = False  # let the rate fall to a tenth (short runs); the release keeps it
     alpha: float = 1.0  # scale of the update is alpha / rank
     layout: str = "latest"  # LoRA layout of convolutions, "latest" or "v1"
@@ -125,12 +127,15 @@ def pivotal_tuning(
     steps: int,
     progress: ProgressCallback | None = None,
 ) -> Prior:
-    """Tune a copy of everything but the mapping to one photo at a fixed latent (PTI). Adam 3e-4, MSE + perceptual.
+    """Tune a copy of everything but the mapping to one photo at a fixed latent (after PTI, method.md section 7).
+
+    Adam 3e-4 as there, for all of the steps (PTI ends early, by LPIPS), on the loss of personalizing: MSE and perceptual
+    distance at both resolutions, little of the background.
 
     Returns a prior of its own; the given one is unchanged.
     """
     view = _full_view(prior, 0)
-    o = TuneOptions(steps=steps, batch=1, lr=3e-4 / LAZY, half=_half(prior))
+    o = TuneOptions(steps=steps, batch=1, lr=3e-4 / LAZY, betas=(0.9, 0.999), half=_half(prior))
     t = targets(prior, [face], o.background)
     t = replace(t, cameras=camera_[None].to(prior.device))
     _train(prior, view, t, ws[None], o, progress, "tune")
@@ -146,9 +151,7 @@ def _full_view(prior: Prior, seed: int) -> Generator:
     everything = LoraOptions(trainable="full")
     source = prior.generator
     if prior.adapter is not None:  # start from the person's merged weights
-        source = Generator(prior.config).to(prior.device)
-        source.load_state_dict(lora.merge(prior.generator))
-        source.requires_grad_(False)
+        source = files.build(prior.config, lora.merge(prior.generator), prior.name).requires_grad_(False)
     return lora.view(source, lora.initial_tensors(source, everything, seed=seed), everything, trainable=True)
 
 
@@ -183,7 +186,7 @@ class _Tuning(Descent):
         self.view, self.t, self.ws, self.o = view, t, ws, o
         self.objective = Objective(prior, o.perceptual_weight, o.mse_weight)
         self.parameters = list(lora.own_tensors(view).values())
-        self.optimiser = torch.optim.Adam(self.parameters, lr=o.lr * LAZY, betas=(0.0, 0.99**LAZY), eps=1e-8)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=o.lr * LAZY, betas=o.betas, eps=1e-8)
         self.order: list[int] = []  # photos to come
         self.shuffle = np.random.default_rng(o.seed)
         self.last: Tensor | None = None

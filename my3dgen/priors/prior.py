@@ -120,11 +120,17 @@ class Prior:
         return Prior(base.name, base.sha256, generator, adapter, base, base._statistics)
 
     def to(self, device: torch.device | str) -> Prior:
-        """This prior on a device. Its tensors move in place; a view's are its own, so what it is a view of stays."""
-        self.generator.to(device)
+        """A copy on a device, and what it is a view of likewise. This one stays where it is: others may use it."""
+        if torch.device(device) == self.device:
+            return self
         known = self._statistics
         w_avg = None if known.w_avg is None else known.w_avg.to(device)
-        return replace(self, _statistics=_Statistics(w_avg, known.w_std))
+        return replace(
+            self,
+            generator=lora.twin_of(self.generator).to(device),
+            base=self.base and self.base.to(device),
+            _statistics=_Statistics(w_avg, known.w_std),
+        )
 
     def rows(self, adapters: Sequence[Adapter | None]) -> Generator:
         """A generator for batches of which row i is adapters[i]'s (None: nobody), see `lora.rows_view`."""

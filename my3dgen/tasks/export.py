@@ -13,8 +13,8 @@ from torch import Tensor
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.look import front, render_view
-from my3dgen.tasks.mesh import behind, find_wall, mesh, seen, write_mesh
-from my3dgen.tasks.video import turntable, write_video
+from my3dgen.tasks.mesh import behind, find_wall, mesh, require_resolution, seen, write_mesh
+from my3dgen.tasks.video import require_frames, turntable, write_video
 from my3dgen.writing import write_picture
 
 # format -> the file's name in the folder
@@ -71,6 +71,10 @@ def export(
     if unknown or not wanted:
         got = ", ".join(repr(str(name)[:20]) for name in unknown[:4]) or "none"
         raise My3DGenError(f"The formats of an export are {', '.join(FILES)}; got {got}.")
+    if {"glb", "ply"} & set(wanted):
+        require_resolution(resolution)
+    if "mp4" in wanted:
+        require_frames(frames)
     ws = _face(prior, ws, anchor)
     folder, written = Path(out), {}
     paths = {name: folder / FILES[name] for name in wanted}

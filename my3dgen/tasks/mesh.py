@@ -72,8 +72,7 @@ def mesh(prior, ws: Tensor, resolution: int = 128, progress: ProgressCallback | 
     Raises:
         My3DGenError: for a resolution out of range, where nothing in the box is opaque, or where stopped.
     """
-    if not 16 <= resolution <= 512:
-        raise My3DGenError(f"The mesh's resolution is {resolution}; it must be from 16 to 512.")
+    require_resolution(resolution)
     planes = prior.generator.planes(ws[None].to(prior.device))
     wall = find_wall(prior, planes)
     rate = _absorbed(prior, planes, resolution, progress)
@@ -83,6 +82,12 @@ def mesh(prior, ws: Tensor, resolution: int = 128, progress: ProgressCallback | 
 
 
 @torch.no_grad()
+def require_resolution(resolution: int) -> None:
+    """Raise My3DGenError where a mesh cannot have so many samples along a side."""
+    if not 16 <= resolution <= 512:
+        raise My3DGenError(f"The mesh's resolution is {resolution}; it must be from 16 to 512.")
+
+
 def find_wall(prior, planes: Tensor) -> np.ndarray | None:
     """The wall that some priors put behind the head: (a, b, c) of z = a + b x + c y in world units, or None.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ MOST = 1000  # pictures at once, the paper's number
 YAW, PITCH = 0.35, 0.25  # widest novel views (look-at sampler values, method.md section 6)
 MIXED = 3.0  # about so many anchors share in a sample under either rule
 COMPARED_AT = 128  # side of the pictures in the diversity, pixels
+KEPT_FEATURES = 256  # pictures whose features are kept at a time: 2 MB each
 MOST_PAIRS = 2000  # of pictures that the diversity compares; of more pairs, every so manieth
 
 
@@ -137,8 +139,8 @@ def diversity(pictures: Sequence[np.ndarray]) -> tuple[float, float]:
     pairs = [pairs[k] for k in np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_PAIRS)).astype(int)]
     distance, small = perceptual_network(), [_small(p) for p in pictures]
     if isinstance(distance, PerceptualDistance):  # much faster with each picture's features once
-        features = [distance.features(picture) for picture in small]
-        found = [float(distance.between(features[i], features[j])) for i, j in pairs]
+        features = lru_cache(KEPT_FEATURES)(lambda i: distance.features(small[i]))
+        found = [float(distance.between(features(i), features(j))) for i, j in pairs]
     else:
         found = [float(distance(small[i], small[j])) for i, j in pairs]
     return float(np.mean(found)), float(np.std(found))

@@ -46,8 +46,7 @@ def turntable(
     Raises:
         My3DGenError: for a number of frames out of range.
     """
-    if not 1 <= frames <= 1000:
-        raise My3DGenError(f"A turntable has 1 to 1000 frames; got {frames}.")
+    require_frames(frames)
     cameras = orbit(frames, yaw, pitch, pivot=prior.config.camera_pivot)
     pictures, ticker = [], Ticker("film", frames, progress)
     for picture in render_views(prior, ws, cameras):
@@ -55,6 +54,12 @@ def turntable(
         if not ticker.tick(len(pictures)):
             break
     return pictures
+
+
+def require_frames(frames: int) -> None:
+    """Raise My3DGenError where a turntable cannot have so many frames."""
+    if not 1 <= frames <= 1000:
+        raise My3DGenError(f"A turntable has 1 to 1000 frames; got {frames}.")
 
 
 def side_by_side(

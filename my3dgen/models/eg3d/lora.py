@@ -276,7 +276,7 @@ def _install(
     generator: Generator, tensors: Mapping[str, Tensor], scale_of: Callable[[str], float], trainable: bool
 ) -> Generator:
     """A twin that shares the generator's tensors, with some of them replaced and the updates hooked in."""
-    twin = _twin(generator)
+    twin = twin_of(generator)
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
         if path.endswith(".lora"):
@@ -296,7 +296,7 @@ def _install(
     return twin
 
 
-def _twin(module: nn.Module) -> nn.Module:
+def twin_of(module: nn.Module) -> nn.Module:
     """New module objects around the same tensors; the twin's parameters need no gradients."""
     twin = module.__new__(type(module))
     twin.__dict__ = {key: copy.copy(v) if isinstance(v, dict) else v for key, v in module.__dict__.items()}
@@ -304,5 +304,7 @@ def _twin(module: nn.Module) -> nn.Module:
         name: None if p is None else nn.Parameter(p.detach(), requires_grad=False)
         for name, p in module._parameters.items()
     }
-    twin._modules = {name: None if child is None else _twin(child) for name, child in module._modules.items()}
+    twin._modules = {
+        name: None if child is None else twin_of(child) for name, child in module._modules.items()
+    }
     return twin
