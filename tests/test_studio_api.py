@@ -68,6 +68,13 @@ def test_the_public_endpoints_are_named_typed_and_described(client: Client):
     api = client.view_api(return_format="dict", print_info=False)
     assert set(api["named_endpoints"]) == ENDPOINTS
     assert not api["unnamed_endpoints"]
+    needed = {
+        name: {p["parameter_name"] for p in endpoint["parameters"] if not p["parameter_has_default"]}
+        for name, endpoint in api["named_endpoints"].items()
+    }
+    photo = dict.fromkeys(("/invert", "/inpaint", "/upscale", "/edit"), {"photo"})
+    others = {"/prepare": {"photos"}, "/load_example": {"name"}, "/load_adapter": {"file"}}
+    assert {name: names for name, names in needed.items() if names} == photo | others  # as the README says
     for endpoint in api["named_endpoints"].values():
         assert endpoint["description"]
         assert all(value["label"] and value["python_type"]["type"] for value in endpoint["parameters"])

@@ -79,9 +79,9 @@ def invert(
 
 def inpaint(
     photo: str,
-    mask: str | None,
-    region: str,
-    steps: float,
+    mask: str | None = None,
+    region: str = "centre",
+    steps: float = 0,
     adapter: str | None = None,
     request: gr.Request = None,
 ) -> Iterator[Any]:
@@ -104,9 +104,9 @@ def upscale(
 
 
 def interpolate(
-    start: str | None,
-    end: str | None,
-    steps: float,
+    start: str | None = None,
+    end: str | None = None,
+    steps: float = 10,
     adapter: str | None = None,
     start_anchor: float = -1,
     end_anchor: float = -1,

@@ -11,7 +11,7 @@ from my3dgen.studio.page import Page
 TEXT = """
 ## What this is
 My3DGen makes a 3D model of one person's face. A pretrained 3D face model (the *prior*) stays as it is; your
-photos train a small set of low-rank additions to it, under 1 MB, that make it look like you. Every tab shows
+photos train a small set of low-rank additions to it, about 1 MB or less, that make it look like you. Every tab shows
 the pretrained model beside the personalized one, so that you can see what those additions do.
 
 The method: Qi, Wu, Wang, Wang, Sengupta, *My3DGen: A Scalable Personalized 3D Generative Model*, WACV 2025
