@@ -129,11 +129,10 @@ def test_what_needs_no_photo(visit, width: str):
     assert page.evaluate(NO_SIDEWAYS)
     page.get_by_label("Mesh").check()
     assert page.locator("#export-mesh canvas").evaluate(HEAD_SHOWN)
-    lost = "canvas.getContext('webgl2').getExtension('WEBGL_lose_context')"
-    page.locator("#export-mesh canvas").evaluate(
-        f"(canvas) => {{ const lost = {lost}; lost.loseContext(); setTimeout(() => lost.restoreContext(), 500); }}"
-    )
+    lost = "window.lost = canvas.getContext('webgl2').getExtension('WEBGL_lose_context')"
+    page.locator("#export-mesh canvas").evaluate(f"(canvas) => {{ {lost}; window.lost.loseContext(); }}")
     expect(page.locator("#export-mesh .m3-ready")).to_have_count(0)
+    page.evaluate("window.lost.restoreContext()")
     expect(page.locator("#export-mesh .m3-ready")).to_be_attached()  # the mesh comes back with the memory
     assert page.locator("#export-mesh canvas").evaluate(HEAD_SHOWN)
     page.locator("#delete").click()

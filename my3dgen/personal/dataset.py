@@ -69,7 +69,11 @@ def require_ours(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     # latents of a foreign data set are noted in such a file, too; what was prepared here names its faces
-    if folder.is_dir() and "faces" not in _extras(folder) and (strangers := _earlier(folder)):
+    try:
+        ours = "faces" in _extras(folder)
+    except My3DGenError:  # damaged: nobody knows whose they are
+        ours = False
+    if folder.is_dir() and not ours and (strangers := _earlier(folder)):
         raise My3DGenError(
             f"{folder} already holds {strangers[0].name}, which is not from here; name another folder for the crops"
         )

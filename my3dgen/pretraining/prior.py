@@ -103,6 +103,10 @@ class Trainer:
         self.generator.load_state_dict(state["generator"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
+        if len(state["progress"]) != 4:
+            raise My3DGenError(
+                f"{self.checkpoint} is of an earlier version; give another --out, and start_from= its export"
+            )
         *progress, self.stage, self.began = state["progress"]
         self.progress = Elapsed(*progress)
         # not the batches of the start once more

@@ -14,7 +14,7 @@ from my3dgen.studio import api_tasks, inputs, looking, photo_set, priors, servic
 from my3dgen.studio.api_tasks import progress_report
 from my3dgen.studio.figures import SIDES
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import EXPORT, FIT, RENDER, session_of
+from my3dgen.studio.page import EXPORT, FIT, READ, RENDER, session_of
 from my3dgen.studio.service import MOST_RANK, MOST_STEPS
 
 
@@ -55,8 +55,8 @@ def build() -> None:
 
     task = [pretrained, personalized, report]
     options = [prior, rank, steps, seed, symmetry]
-    endpoint(prepare, [photos, consent, prior], [gallery, report], "prepare", **RENDER)
-    endpoint(load_example, [example], [gallery, report], "load_example", **RENDER)
+    endpoint(prepare, [photos, consent, prior], [gallery, report], "prepare", **READ)
+    endpoint(load_example, [example], [gallery, report], "load_example", **READ)
     endpoint(personalize, options, [adapter_file, report], "personalize", **FIT)
     endpoint(load_adapter, [adapter_in], [report], "load_adapter", **RENDER)
     endpoint(render, [anchor, yaw, pitch, adapter], task, "render", **RENDER)

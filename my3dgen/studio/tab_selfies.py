@@ -11,7 +11,7 @@ from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import examples, inputs, panels, photo_set, service, stream
 from my3dgen.studio.camera import camera, taken
 from my3dgen.studio.guard import guarded
-from my3dgen.studio.page import QUIET, READ, Page, session_of
+from my3dgen.studio.page import LIGHT, QUIET, READ, Page, session_of
 from my3dgen.studio.session import Session
 
 INTRO = "Add 5 to 50 photos of one person: each is cropped and judged at once, about a second a photo."
@@ -60,7 +60,10 @@ def build(page: Page) -> None:
         lambda: None, None, drop, queue=False, **QUIET
     )  # or the next drop would bring them again
     reading += [taking.snap(_snap, consent, status, **options)]
-    reading += [people.pick(_pick, None, status, **options), cards.remove(_remove, None, None, **options)]
+    reading += [
+        people.pick(_pick, None, status, **options),
+        cards.remove(_remove, None, None, **LIGHT, **QUIET),
+    ]
     for event in reading:
         page.changed_by(event)
     page.go(onwards, "personalize")

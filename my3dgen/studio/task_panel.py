@@ -181,6 +181,7 @@ class TaskPanel:
         running = page.runs(job, self._handler(), takes, outputs, **FIT)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
         page.follow(need, lambda session: _need(session, task))
+        page.follow(self.note, self._whose)
         page.blank(self.panel, panels.not_started())
         for component, value in zip(self.results, self.updates(None, task.empty), strict=True):
             page.blank(component, value)
@@ -234,7 +235,7 @@ class TaskPanel:
                 return as_it_is
             own = shown is not None and not shown.startswith(READY)
             if own and (wanted is None or shown == model.id):
-                return [self._whose(session, shown), *as_it_is[1:]]
+                return [self._whose(session), *as_it_is[1:]]
             if wanted is not None:
                 outcomes = [each for each in found.values() if task.job in (each.task, EVERYTHING)]
                 session.showing[task.key] = wanted
@@ -244,9 +245,10 @@ class TaskPanel:
 
         return opened
 
-    def _whose(self, session: Session, shown: str) -> Any:
+    def _whose(self, session: Session) -> Any:
         """The note over a model's own results: whose they are, where another model was chosen since."""
-        if not self.task.stays:
+        shown = session.showing.get(self.task.key)
+        if not self.task.stays or shown is None or shown.startswith(READY):
             return gr.skip()
         if shown == session.current:
             return ""

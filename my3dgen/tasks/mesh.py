@@ -81,13 +81,13 @@ def mesh(prior, ws: Tensor, resolution: int = 128, progress: ProgressCallback | 
     return Mesh(vertices, faces, _colours(prior, planes, vertices))
 
 
-@torch.no_grad()
 def require_resolution(resolution: int) -> None:
     """Raise My3DGenError where a mesh cannot have so many samples along a side."""
     if not 16 <= resolution <= 512:
         raise My3DGenError(f"The mesh's resolution is {resolution}; it must be from 16 to 512.")
 
 
+@torch.no_grad()
 def find_wall(prior, planes: Tensor) -> np.ndarray | None:
     """The wall that some priors put behind the head: (a, b, c) of z = a + b x + c y in world units, or None.
 
