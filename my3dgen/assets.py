@@ -1,7 +1,8 @@
-"""Where the files of `assets/` lie."""
+"""Where the files of `assets/` lie, and the hash by which files name one another."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -26,3 +27,9 @@ def asset(name: str) -> Path:
             "or make the file anew as assets/README.md describes"
         )
     return path
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -87,6 +87,12 @@ class Visit:
     def cards(self, count: int) -> None:
         expect(self.page.locator(".m3-card")).to_have_count(count)
 
+    def selfies(self, paths: list[str]) -> None:
+        """Consent, and have photos read."""
+        self.consent()
+        self.upload("#photos", paths)
+        self.cards(len(paths))
+
     def personalize(self) -> None:
         self.tab("Personalize")
         self.page.locator("#personalize").click()

@@ -119,9 +119,7 @@ def test_two_visitors_at_once_see_only_their_own(visit, photos):
 def test_bad_inputs_get_a_sentence_and_lose_nothing(visit, photos, bad_photo: str, tmp_path):
     v: Visit = visit()
     page = v.page
-    v.consent()
-    v.upload("#photos", [*photos(RED, 2), bad_photo])
-    v.cards(3)
+    v.selfies([*photos(RED, 2), bad_photo])
     expect(page.locator(".m3-card.m3-bad")).to_contain_text("not a picture")
     page.get_by_role("button", name="Remove notes.jpg").click()
     v.cards(2)
@@ -147,9 +145,7 @@ def test_bad_inputs_get_a_sentence_and_lose_nothing(visit, photos, bad_photo: st
 def test_stop_keeps_what_there_is_and_a_second_model_can_be_chosen(visit, photos):
     v: Visit = visit()
     page = v.page
-    v.consent()
-    v.upload("#photos", photos(RED, 2))
-    v.cards(2)
+    v.selfies(photos(RED, 2))
     v.personalize()
     page.get_by_role("button", name="Options").first.click()
     v.fill_slider("Steps", "900")
@@ -169,9 +165,7 @@ def test_stop_keeps_what_there_is_and_a_second_model_can_be_chosen(visit, photos
 def test_the_next_model_may_have_fewer_photos_than_the_one_before(visit, photos):
     v: Visit = visit()
     page = v.page
-    v.consent()
-    v.upload("#photos", photos(RED, 4))
-    v.cards(4)
+    v.selfies(photos(RED, 4))
 
     def look_at(last: int) -> None:
         """Personalize, and look at its last photo."""
@@ -207,9 +201,7 @@ def test_the_next_model_may_have_fewer_photos_than_the_one_before(visit, photos)
 def test_a_chosen_prior_says_what_it_asks_for_and_photos_are_read_again(visit, photos):
     v: Visit = visit("phone")
     page = v.page
-    v.consent()
-    v.upload("#photos", photos(RED, 2))
-    v.cards(2)
+    v.selfies(photos(RED, 2))
     v.tab("Personalize")
     page.get_by_role("button", name="Options").first.click()
     page.locator("#prior input").click()

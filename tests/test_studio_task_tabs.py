@@ -159,11 +159,8 @@ def test_a_painted_mask_is_what_is_painted_anew(visit, tmp_path):
     page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"], steps=4)
-    for what in (
-        "pointerdown",
-        "pointermove",
-        "pointerup",
-    ):  # a second finger paints nothing and ends nothing
+    # a second finger paints nothing and ends nothing
+    for what in ("pointerdown", "pointermove", "pointerup"):
         canvas.dispatch_event(what, {"pointerId": 99, "clientX": box["x"] + 9, "clientY": box["y"] + 9})
     page.mouse.up()
     v.run("inpainting")

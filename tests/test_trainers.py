@@ -24,6 +24,7 @@ from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.stylegan2 import MappingNetwork
 from my3dgen.models.identity import IdentityNetwork
 from my3dgen.models.perceptual import TRAINED_AT, Trunk
+from my3dgen.pretraining import __main__ as command
 from my3dgen.pretraining import (
     attributes,
     encoder,
@@ -38,13 +39,10 @@ from my3dgen.pretraining import (
     sharpen,
     trunk,
 )
-from my3dgen.pretraining.encoder import as_cropped
 from my3dgen.priors import load_prior
 
 
 def test_the_basis_is_longest_where_pictures_change_least(monkeypatch):
-    from my3dgen.pretraining import encoder
-
     steep = torch.diag(torch.tensor([4.0, 1.0, 0.0625]))
     turn, _ = torch.linalg.qr(torch.tensor([[1.0, 2.0, 0.5], [0.0, 1.0, 1.0], [1.0, 0.0, 3.0]]))
     stretch = torch.tensor([[2.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.3, 0.5]])
@@ -97,8 +95,6 @@ def test_a_prior_with_a_longer_w_starts_as_the_one_before():
 
 def test_every_command_of_the_model_card_is_one(monkeypatch):
     """Each line is parsed as it stands, options included, and taken by the step that it names."""
-    from my3dgen.pretraining import __main__ as command
-
     taken, options = [], []
     for name, run in command.RUN.items():
 
@@ -107,16 +103,10 @@ def test_every_command_of_the_model_card_is_one(monkeypatch):
             return run(args) if name in command.TRAINED else None
 
         monkeypatch.setitem(command.RUN, name, take)
-    for module, names in {
-        **dict.fromkeys((attributes, encoder, identity, landmarks, trunk), ("train",)),
-        prior: ("Trainer",),
-        sharpen: ("Sharpener",),
-    }.items():
-        for name in names:
-            monkeypatch.setattr(
-                module, name, lambda *given: options.append(given[-1]) or SimpleNamespace(run=dict)
-            )
-    monkeypatch.setattr(command.json, "dumps", str)
+    for module in (attributes, encoder, identity, landmarks, trunk):
+        monkeypatch.setattr(module, "train", lambda *given: options.append(given[-1]))
+    for module, name in ((prior, "Trainer"), (sharpen, "Sharpener")):
+        monkeypatch.setattr(module, name, lambda o: options.append(o) or SimpleNamespace(run=dict))
     card = (Path(__file__).parent.parent / "assets" / "README.md").read_text()
     lines = re.findall(r"^python -m my3dgen\.pretraining (.+)$", card, re.MULTILINE)
     for line in lines:
@@ -127,8 +117,6 @@ def test_every_command_of_the_model_card_is_one(monkeypatch):
 
 
 def test_options_that_a_step_does_not_know_are_refused(capsys):
-    from my3dgen.pretraining import __main__ as command
-
     for line, words in (
         ("prior --set half=true", "True or False"),
         ("sharpen --set batch=x", "like int"),
@@ -151,7 +139,7 @@ def test_the_encoder_learns_from_crops_as_they_are_used():
     image = np.zeros((256, 256, 3), np.uint8)
     image[118:138, 118:138] = 255  # its middle is at 128, counted from the picture's edge
     landmarks = mean_landmarks(front(0, 0)) / 2  # of 512 -> of 256
-    small = as_cropped(
+    small = encoder.as_cropped(
         image, landmarks, SimpleNamespace(normal=lambda *_: 0.0, uniform=lambda *_: 1.0)
     ).astype(float)
     weight = small[..., 0] / small[..., 0].sum()

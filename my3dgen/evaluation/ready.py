@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from my3dgen import layout
-from my3dgen.priors.files import sha256
+from my3dgen.assets import sha256
 
 MOST_BYTES = 60_000  # of one row of pictures
 QUALITIES = (90, 85, 80, 74, 68, 60, 50)  # of a JPEG; the first that is small enough

@@ -45,6 +45,11 @@ class Placement:
         """Crop positions [..., 2] -> photo positions."""
         return ((np.asarray(points) - np.asarray(self.offset)) / self.scale).astype(np.float32)
 
+    def matrix(self) -> np.ndarray:
+        """The same for cv2.warpAffine [2, 3], which counts from the middles of pixels."""
+        x, y = np.asarray(self.offset) + 0.5 * self.scale - 0.5
+        return np.array([[self.scale, 0.0, x], [0.0, self.scale, y]])
+
     def window(self, size: int = SIZE) -> tuple[float, float, float, float]:
         """The crop's left, top, right, bottom edges in photo pixels."""
         left, top = self.to_photo(np.zeros(2)).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -112,7 +113,5 @@ def _to_crop(grey: np.ndarray, face: Face) -> np.ndarray:
     """A mask of the photo's size, original or as read, where the crop shows it: uint8 [512, 512]."""
     height, width = face.image.shape[:2]
     scale = face.placement.scale * min(1.0, ReadOptions().longest_side / max(grey.shape))
-    # positions are continuous (pixel i covers i..i+1), warpAffine counts from pixel centres
-    shift = np.asarray(face.placement.offset) + 0.5 * scale - 0.5
-    matrix = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+    matrix = replace(face.placement, scale=scale).matrix()
     return cv2.warpAffine(grey, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)

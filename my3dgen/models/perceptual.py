@@ -7,7 +7,6 @@ expression, colours, light) from one picture, not on human judgements, so its va
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from my3dgen.assets import asset
+from my3dgen.assets import asset, sha256
 from my3dgen.errors import My3DGenError
 
 FILE = "perceptual.safetensors"
@@ -104,8 +103,7 @@ class PerceptualDistance(nn.Module):
 @lru_cache(maxsize=1)
 def trunk_sha256() -> str:
     """SHA-256 of the trunk's file: linear heads that read it are of no use with another one."""
-    with open(asset(FILE), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(asset(FILE))
 
 
 def require_trunk(path: Path, metadata: Mapping[str, str] | None, command: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from my3dgen.assets import sha256
 from my3dgen.cameras import look_at_sampler
 from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d import lora
@@ -65,7 +66,7 @@ def take_apart(
     files.save_prior(target, base, name)
     made = Adapter(
         name if original is None else original.name,
-        files.sha256(Path(target)) if original is None else original.sha256,
+        sha256(Path(target)) if original is None else original.sha256,
         parts.options,
         parts.tensors,
         anchors or _mean_face(base),

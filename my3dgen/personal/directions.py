@@ -86,9 +86,8 @@ _known: dict[str, dict[str, Direction]] = {}  # by the prior's hash
 WAIT_SECONDS = 0.5  # between two reports of who waits for another's search
 STOPPED = "finding the editing directions was stopped; start it again to edit"
 _counting = threading.Lock()
-_searching: dict[
-    str, threading.Lock
-] = {}  # by the prior's SHA-256: requests that arrive together wait for one search
+# by the prior's SHA-256: requests that arrive together wait for one search
+_searching: dict[str, threading.Lock] = {}
 
 
 def directions(
@@ -124,20 +123,28 @@ def directions(
     if options:
         found = find(base, options, progress)
         return {name: found[name] for name in names}
-    found = _known.get(base.sha256) or _stored(base)
+    found = _kept(base)
     if found is None:
         with _alone(base, progress):
-            found = _known.get(base.sha256) or _stored(
-                base
-            )  # somebody else's search may have ended meanwhile
-            if found is None:
-                found = find(base, None, progress)
-                try:
-                    save(cache_folder() / "directions" / f"{base.sha256[:32]}.safetensors", base, found)
-                except My3DGenError as error:  # they serve this process all the same
-                    log.warning("The editing directions are not kept: %s (MY3DGEN_CACHE names it.)", error)
-    _known[base.sha256] = found
+            found = _kept(base) or _search(base, progress)  # somebody else's search may have ended meanwhile
     return {name: found[name] for name in names}
+
+
+def _kept(prior: Prior) -> dict[str, Direction] | None:
+    """Directions of this very prior that need no search."""
+    if prior.sha256 not in _known and (found := _stored(prior)) is not None:
+        _known[prior.sha256] = found
+    return _known.get(prior.sha256)
+
+
+def _search(prior: Prior, progress: ProgressCallback | None) -> dict[str, Direction]:
+    """Find directions and keep them."""
+    found = _known[prior.sha256] = find(prior, None, progress)
+    try:
+        save(cache_folder() / "directions" / f"{prior.sha256[:32]}.safetensors", prior, found)
+    except My3DGenError as error:  # they serve this process all the same
+        log.warning("The editing directions are not kept: %s (MY3DGEN_CACHE names it.)", error)
+    return found
 
 
 @contextmanager

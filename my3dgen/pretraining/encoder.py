@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from my3dgen.errors import My3DGenError
-from my3dgen.faces.align import place
+from my3dgen.faces.align import Placement, place
 from my3dgen.models.perceptual import TRAINED_AT, load_perceptual, load_trunk, trunk_sha256
 from my3dgen.personal.directions import map_z, sample_z, whitening
 from my3dgen.pretraining.people_data import Shards
@@ -44,10 +44,9 @@ def as_cropped(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generato
     side = 4 * TRAINED_AT  # larger first, then averaged: warping alone would leave pixels out
     crop = place(landmarks + rng.normal(0, 0.6, (1, 2)), side)
     zoom = rng.uniform(0.98, 1.02)  # about the crop's middle
-    k = crop.scale * zoom
-    half = 0.5 * k - 0.5  # landmarks count from a pixel's edge, warping from its middle
-    x, y = side / 2 + zoom * (np.array(crop.offset) - side / 2) + half
-    matrix = np.array([[k, 0, x], [0, k, y]])
+    matrix = Placement(
+        crop.scale * zoom, tuple(side / 2 + zoom * (np.array(crop.offset) - side / 2))
+    ).matrix()
     large = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return cv2.resize(large, (TRAINED_AT, TRAINED_AT), interpolation=cv2.INTER_AREA)
 

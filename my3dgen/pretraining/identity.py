@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from my3dgen.cameras import camera as orbit_camera
-from my3dgen.faces.align import place
+from my3dgen.faces.align import Placement, place
 from my3dgen.models.identity import DIMENSIONS, INPUT, WINDOW, IdentityNetwork
 from my3dgen.pretraining import facekit, people, render
 from my3dgen.pretraining.dataset import random_camera
@@ -48,10 +48,8 @@ def standard_window(
     """Cut the encoder's window, as it lies in the EG3D crop that these landmarks give, out of a drawn view."""
     crop = place(landmarks, 1)  # positions in crop widths
     corner, side = np.array(WINDOW[:2]) - margin, WINDOW[2] + 2 * margin
-    k = crop.scale / side * pixels
-    half = 0.5 * k - 0.5  # landmarks count from a pixel's edge, warping from its middle
-    x, y = (np.array(crop.offset) - corner) / side * pixels + half
-    matrix = np.array([[k, 0, x], [0, k, y]])
+    zoom = pixels / side
+    matrix = Placement(crop.scale * zoom, tuple((np.array(crop.offset) - corner) * zoom)).matrix()
     return cv2.warpAffine(
         image, matrix, (pixels, pixels), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
     )

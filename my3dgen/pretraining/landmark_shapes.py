@@ -33,9 +33,9 @@ def tilt(points: np.ndarray) -> np.ndarray:
 
 
 def sample_shapes(kit: facekit.FaceKit, count: int, seed: int = 0) -> np.ndarray:
-    """Landmarks of random people with random expressions (age apart: it makes poses no better), each scaled and moved by its five points onto
+    """Landmarks of random people with random expressions, each scaled and moved by its five points onto
     the standard ones (never turned, so that a head's own tilt stays part of its shape): [2 count, 68, 3],
-    the second half mirrored."""
+    the second half mirrored. What age does to a face is left out: it makes poses no better."""
     rng = np.random.default_rng(seed)
     mean = kit.mean[kit.landmarks].astype(np.float64)
     identity = kit.identity.reshape(len(kit.identity), -1, 3)[:, kit.landmarks].astype(np.float64)

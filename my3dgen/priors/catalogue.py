@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from my3dgen.assets import asset, assets_folder
+from my3dgen.assets import asset, assets_folder, sha256
 from my3dgen.errors import My3DGenError
 from my3dgen.priors import files, official
 from my3dgen.priors.download import Expected, check, download
@@ -126,7 +126,7 @@ def _load(name: str | None, path: Path, stamp: tuple[int, int], device: torch.de
     """`stamp` (time and size) makes a changed file another entry."""
     try:
         if path.suffix.lower() == ".pkl":
-            generator, stored_name, digest = official.load_official(path), path.stem, files.sha256(path)
+            generator, stored_name, digest = official.load_official(path), path.stem, sha256(path)
         else:
             generator, stored_name, digest = files.load_prior_file(path)
     except OSError as error:

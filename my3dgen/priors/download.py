@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from my3dgen.assets import sha256
 from my3dgen.errors import My3DGenError
-from my3dgen.priors.files import sha256
 from my3dgen.progress import Progress, ProgressCallback
 
 try:

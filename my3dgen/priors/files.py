@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -14,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from my3dgen.assets import sha256
 from my3dgen.errors import My3DGenError
 from my3dgen.models.eg3d.config import GeneratorConfig
 from my3dgen.models.eg3d.generator import Generator
@@ -22,12 +22,6 @@ from my3dgen.writing import replacing
 FORMAT, VERSION = "my3dgen-prior", "1"
 MAX_VALUES = 150_000_000  # in one generator; FFHQ has 31 million
 MAX_BYTES = 2 * 1024**3  # a generator of 30 million values is 126 MB
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build(config: GeneratorConfig, state: Mapping[str, Tensor], source: str) -> Generator:

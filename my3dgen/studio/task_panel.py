@@ -56,7 +56,7 @@ class Task:
     photo: str | None = "A photo the model has not seen"  # label; None: the task needs no photo
     pair: bool = True  # whether there is a before/after slider
     stays: bool = (
-        True  # results stay, with a note, where another model is chosen; else the tab sees to them itself
+        True  # own results stay, with a note, where another model is chosen; else the tab clears them
     )
 
 
@@ -230,12 +230,9 @@ class TaskPanel:
             session = session_of(request)
             model, shown, found = session.model(), session.showing.get(task.key), ready.outcomes(session)
             wanted = f"{READY}{model.id}" if found and model else None
-            as_it_is = [gr.skip()] * (len(self.results) + 1)
-            if wanted == shown:
-                return as_it_is
             own = shown is not None and not shown.startswith(READY)
-            if own and (wanted is None or shown == model.id):
-                return [self._whose(session), *as_it_is[1:]]
+            if wanted == shown or (own and (wanted is None or shown == model.id)):
+                return [gr.skip()] * (len(self.results) + 1)
             if wanted is not None:
                 outcomes = [each for each in found.values() if task.job in (each.task, EVERYTHING)]
                 session.showing[task.key] = wanted
