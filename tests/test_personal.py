@@ -11,7 +11,8 @@ import torch
 import my3dgen
 from my3dgen.evaluation import reconstruction
 from my3dgen.models.eg3d import lora
-from my3dgen.personal import dataset, directions
+from my3dgen.personal import dataset, directions, hull
+from my3dgen.personal.degradations import Downsampled
 from my3dgen.personal.encode import Basis, Latents, basis, encode
 from my3dgen.personal.objective import Objective, head_region, targets
 from my3dgen.personal.pose import corrected
@@ -185,19 +186,19 @@ def test_photos_and_anchors_must_match(prior, faces, anchors):
 
 
 def test_pixels_outside_the_photo_never_count(prior, faces):
-    face = faces[0]
-    valid = np.ones_like(face.valid)
-    valid[:200] = False
-    spoiled = face.image.copy()
-    spoiled[:190] = 255 - spoiled[:190]
-    one, two = (targets(prior, [replace(face, valid=valid, image=i)]) for i in (face.image, spoiled))
-    picture = torch.zeros(1, 3, 256, 256)
-    assert torch.allclose(_mse(picture, one), _mse(picture, two), atol=1e-6)
-    assert float(one.weight_high[0, 0, :95].max()) == 0
-
-
-def _mse(picture, t):
-    return ((picture - t.high).square() * t.weight_high).mean()
+    valid = np.ones_like(faces[0].valid)
+    valid[:201] = valid[:, :7] = False  # not where a smaller picture's pixels end
+    spoiled = np.where(valid[..., None], faces[0].image, 255 - faces[0].image)
+    one, two = (replace(faces[0], valid=valid, image=i) for i in (faces[0].image, spoiled))
+    a, b = (targets(prior, [face]) for face in (one, two))
+    assert torch.equal(a.high, b.high) and torch.equal(a.low, b.low)
+    assert float(a.weight_high[0, 0, :101].max()) == 0 and float(a.weight_high[0, 0, :, :4].max()) == 0
+    assert float(a.weight_low[0, 0, :26].max()) == 0 and float(a.weight_low[0, 0, 30, 20:40].min()) > 0
+    # and so a fit finds the same, in W and in the hull
+    anchors = [my3dgen.project(prior, [face], steps=1) for face in (one, two)]
+    assert torch.equal(anchors[0].ws, anchors[1].ws) and torch.equal(anchors[0].cameras, anchors[1].cameras)
+    fits = [hull.fit(prior, face, Downsampled(20), steps=1) for face in (one, two)]
+    assert torch.equal(fits[0].ws, fits[1].ws)
 
 
 def test_the_head_region_covers_the_landmarks(faces):

@@ -402,8 +402,21 @@ def test_a_square_without_a_findable_face_is_taken_as_the_crop(prior):
         upscale(prior, np.full((20, 30, 3), 128, np.uint8))
 
 
-def test_photos_that_are_not_small_ask_for_a_size(prior, face):
-    with pytest.raises(my3dgen.My3DGenError, match="Give a size"):
-        upscale(prior, replace(face, placement=Placement(1.0, (0.0, 0.0))))
+def test_photos_that_are_not_small_are_reduced_first(prior, face):
+    large = replace(face, placement=Placement(1.0, (0.0, 0.0)))
+    result = upscale(prior, large, steps=0)
+    assert result.figures["side"] == 32 and "512 pixels a side" in result.extra["note"]
+    again = upscale(prior, face, size=32, steps=0)
+    assert np.array_equal(result.images["image"], again.images["image"])
+    assert result.figures["lanczos_perceptual"] == again.figures["lanczos_perceptual"], (
+        "the original is the truth"
+    )
     with pytest.raises(my3dgen.My3DGenError, match="from 16 to 256"):
         upscale(prior, face, size=8)
+
+
+def test_a_photo_is_not_quietly_left_out(prior, face):
+    with pytest.raises(my3dgen.My3DGenError, match="interpolate .* start=.* not 'Face'"):
+        my3dgen.compare("interpolate", prior, None, face)
+    with pytest.raises(my3dgen.My3DGenError, match="synthesize .* no photo"):
+        my3dgen.compare("synthesize", prior, None, "me.jpg")

@@ -30,7 +30,6 @@ from my3dgen.studio import (
 )
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Registry
-from my3dgen.studio.tab_upscale import AUTOMATIC, DEMONSTRATION, size_for
 
 RED, BLUE = (200, 60, 60), (60, 60, 200)
 # Three anchors on a line: the last is nearest to the second.
@@ -235,14 +234,6 @@ def test_a_painted_mask_comes_back_as_it_was_left():
 def test_a_mask_that_is_none_gets_one_sentence(mask):
     with pytest.raises(My3DGenError, match="paint it again"):
         painter.painted({"mask": mask})
-
-
-def test_small_photos_stay_and_large_ones_are_reduced(tmp_path: Path):
-    for side in (48, 700):
-        Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
-    assert size_for(str(tmp_path / "48.png"), AUTOMATIC) == 0
-    assert size_for(str(tmp_path / "700.png"), AUTOMATIC) == DEMONSTRATION
-    assert size_for(str(tmp_path / "700.png"), 64) == 64
 
 
 def test_held_out_photos_are_named_by_place_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -2,7 +2,8 @@
 
 `image_<i>.png` (512 px crop), `image_<i>_latent.npy` ((1, L, w_dim)) and `dataset.json`
 ({"labels": [[file, [25 numbers]], ...]}). `my3dgen.json` adds what our crops know besides (source, landmarks,
-warnings), which prior the latents are of, and `image_<i>_valid.png` the pixels inside the photo; both may be missing.
+warnings), which prior the latents are of, and `image_<i>_valid.npy` the pixels inside the photo, as packed bits; both
+may be missing. The mask is no picture, or loaders that take every picture of a folder would take it for a face.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from my3dgen.personal.objective import usable
 from my3dgen.writing import replacing, write_picture
 
 EXTRAS = "my3dgen.json"
-_OURS = re.compile(r"image_\d+(\.png|_valid\.png|_latent\.npy)")
+_UNREADABLE = (OSError, ValueError, EOFError)  # what NumPy says to a file that is none of its own
+_OURS = re.compile(r"image_\d+(\.png|_valid\.npy|_latent\.npy)")
 
 
 def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
@@ -45,7 +47,8 @@ def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
         name = f"image_{i}.png"
         write_picture(face.image, folder / name)
         if not face.valid.all():
-            write_picture(face.valid, folder / f"image_{i}_valid.png")
+            with replacing(_mask_of(folder, name)) as file:
+                np.save(file, np.packbits(face.valid, axis=1))
         labels.append([name, [float(x) for x in face.camera]])
         extras.append(
             {
@@ -117,10 +120,8 @@ def read_faces(folder: str | Path) -> list[Face]:
     for name, camera in labels:
         extra = extras.get(name, {})
         image = np.asarray(_open(folder / name).convert("RGB").resize((512, 512), Image.LANCZOS))
-        mask = folder / f"{Path(name).stem}_valid.png"
-        valid = (
-            np.asarray(_open(mask).convert("L")) > 127 if mask.is_file() else np.ones(image.shape[:2], bool)
-        )
+        mask = _mask_of(folder, name)
+        valid = _read_mask(mask) if mask.is_file() else np.ones(image.shape[:2], bool)
         camera = np.asarray(extra.get("camera", camera), np.float32)
         if "landmarks" in extra:
             landmarks = np.asarray(extra["landmarks"], np.float32)
@@ -161,7 +162,7 @@ def read_anchors(
             return None
         try:
             w = np.load(path, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError, EOFError) as error:
+        except _UNREADABLE as error:
             raise My3DGenError(f"{path} is not an array of numbers; delete it to project anew") from error
         w = w[0] if w.ndim == 3 else w
         if w.shape != (num_ws, w_dim) or not np.isfinite(w).all():
@@ -178,6 +179,21 @@ def read_anchors(
         )
     cameras = torch.tensor([c for _, c in labels], dtype=torch.float32)
     return Anchors(torch.stack(ws), cameras, tuple(name for name, _ in labels))
+
+
+def _mask_of(folder: Path, image: str) -> Path:
+    return folder / f"{Path(image).stem}_valid.npy"
+
+
+def _read_mask(path: Path) -> np.ndarray:
+    """bool [512, 512]: the pixels of a crop that lie inside its photo."""
+    try:
+        bits = np.load(path, allow_pickle=False)
+        if bits.shape == (512, 64) and bits.dtype == np.uint8:
+            return np.unpackbits(bits, axis=1).astype(bool)
+    except _UNREADABLE:
+        pass
+    raise My3DGenError(f"{path} is not a mask of 512 x 512 bits; prepare the folder anew")
 
 
 def _labels(folder: Path) -> list:

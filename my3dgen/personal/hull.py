@@ -21,8 +21,8 @@ from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Degradation, Identity
 from my3dgen.personal.encode import Latents, encode
-from my3dgen.personal.images import from_uint8, to_uint8
-from my3dgen.personal.objective import Objective, Targets, head_region
+from my3dgen.personal.images import to_uint8
+from my3dgen.personal.objective import Objective, Targets, head_region, photo, untouched
 from my3dgen.personal.pose import corrected
 from my3dgen.personal.project import ProjectOptions
 from my3dgen.personal.slices import Descent, drive
@@ -164,9 +164,10 @@ class _Comparison:
     def __init__(self, prior, face: Face, degradation: Degradation, background: float):
         self.degradation = degradation
         self.objective = Objective(prior)
-        self.photo = from_uint8(face.image)[None].to(prior.device)
-        counts = face.valid * (background + (1 - background) * head_region(face.landmarks, len(face.image)))
-        self.counts = torch.from_numpy(counts).float()[None, None].to(prior.device)
+        self.photo = photo(face).to(prior.device)
+        self.valid = torch.from_numpy(face.valid)[None, None].float().to(prior.device)
+        head = torch.from_numpy(head_region(face.landmarks, len(face.image)))[None, None].to(prior.device)
+        self.counts = background + (1 - background) * head
         self.camera = torch.as_tensor(np.asarray(face.camera), dtype=torch.float32, device=prior.device)[None]
         self._targets: dict[int, Targets] = {}
 
@@ -179,6 +180,7 @@ class _Comparison:
         if size not in self._targets:
             seen = self.degradation.observed(self.photo, size)
             weight = F.interpolate(self.counts, size=seen.shape[-2:], mode="area")
+            weight = weight * untouched(self.valid, seen.shape[-1])
             visible = self.degradation.weight(size)
             if visible is not None:
                 weight = weight * visible.to(weight)

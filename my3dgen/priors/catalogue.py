@@ -156,7 +156,6 @@ def _find(name: str, progress: ProgressCallback | None = None) -> Path:
 
 def _published(name: str, progress: ProgressCallback | None) -> Path:
     """Our conversion of a release, made from the official file where it is not there yet."""
-    _announce(name)
     converted = _converted(name)
     with _fetching:
         if not converted.is_file():
@@ -171,6 +170,7 @@ def _published(name: str, progress: ProgressCallback | None) -> Path:
             finally:
                 if here is None:  # fetched by us: of no more use once converted, and damaged it must not stay
                     path.unlink(missing_ok=True)
+    _announce(name)
     return converted
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import inputs, service, tasks
-from my3dgen.studio.page import FIT, session_of
+from my3dgen.studio.page import FIT, RENDER, session_of
 from my3dgen.studio.service import MOST_STEPS
 from my3dgen.studio.session import Model, Session
 
@@ -36,7 +36,7 @@ def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> No
             0,
             precision=0,
             label=f"size: reduce the face's crop to so many pixels first, {tasks.SMALLEST} to {tasks.LARGEST}; "
-            "0: the photo is small itself",
+            f"0: the photo is small itself, or becomes {tasks.REDUCED}",
         )
         start = inputs.File(None, label="start: a photo; without one, start_anchor")
         end = inputs.File(None, label="end: a photo; without one, end_anchor")
@@ -57,14 +57,14 @@ def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> No
         strength = gr.Number(1.0, label="strength in standard deviations, -2 to 2")
         policy = gr.Textbox("project", label=f"policy at the edge of the hull: {', '.join(tasks.POLICIES)}")
 
-    def task(function: Any, takes: list[Any], name: str) -> None:
-        endpoint(function, takes, outputs, name, **FIT)
+    def task(function: Any, takes: list[Any], name: str, where: Mapping[str, Any] = FIT) -> None:
+        endpoint(function, takes, outputs, name, **where)
 
     task(invert, [photo, projection, tuning, adapter], "invert")
     task(inpaint, [photo, mask, region, steps, adapter], "inpaint")
     task(upscale, [photo, size, steps, adapter], "upscale")
     task(interpolate, [start, end, pictures, adapter, start_anchor, end_anchor], "interpolate")
-    task(synthesize, [count, seed, rule, share, adapter], "synthesize")
+    task(synthesize, [count, seed, rule, share, adapter], "synthesize", RENDER)
     task(edit, [photo, attribute, strength, policy, steps, adapter], "edit")
 
 

@@ -133,7 +133,7 @@ class Page:
         """Connect a job's buttons: its handler runs (in a `jobs.turn`) when its turn comes. Returns that event,
         which changes the session.
 
-        where: how it is queued (FIT, EXPORT).
+        where: how it is queued (FIT, EXPORT, RENDER).
         """
 
         def with_session(function: Callable[[Session], Any]) -> Callable:

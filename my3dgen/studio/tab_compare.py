@@ -18,7 +18,6 @@ from my3dgen.studio.jobs import running
 from my3dgen.studio.page import Page
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.tab_upscale import AUTOMATIC, size_for
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel, no_file
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
@@ -96,7 +95,7 @@ def _run(
         runs = {
             "invert": lambda: tasks.invert(session, model, photo, 0, 0, stop_file),
             "inpaint": lambda: tasks.inpaint(session, model, photo, None, "centre", 0, stop_file),
-            "upscale": lambda: tasks.upscale(session, model, photo, size_for(photo, AUTOMATIC), 0, stop_file),
+            "upscale": lambda: tasks.upscale(session, model, photo, 0, 0, stop_file),
             "edit": lambda: tasks.edit(session, model, photo, "smile", 1.0, "project", 0, stop_file),
             "interpolate": lambda: tasks.interpolate(session, model, photo or "", 0, 6, stop_file),
             "synthesize": lambda: tasks.synthesize(session, model, 4, 0, "dirichlet", 1.0, stop_file),

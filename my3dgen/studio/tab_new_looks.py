@@ -34,6 +34,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         controls=_controls,
         more=lambda: [gr.HTML(empty.more[0], apply_default_css=False, elem_id="looks-grids")],
         photo=None,
+        fits=False,
         pair=False,
     )
     TaskPanel(page, tab, task)

@@ -54,6 +54,7 @@ class Task:
     options: Callable[[], Sequence[Any]] | None = None  # ... and these, in a closed box, go to `run`
     more: Callable[[], Sequence[Any]] = lambda: ()  # lays out further results
     photo: str | None = "A photo the model has not seen"  # label; None: the task needs no photo
+    fits: bool = True  # whether something is fitted; else it only draws, and waits for no fit
     pair: bool = True  # whether there is a before/after slider
     stays: bool = (
         True  # own results stay, with a note, where another model is chosen; else the tab clears them
@@ -177,8 +178,9 @@ class TaskPanel:
         page, task = self.page, self.task
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
-        job = Job(task.job, "one fit runs at a time", self.start, self.stop, self.panel)
-        running = page.runs(job, self._handler(), takes, outputs, **FIT)
+        place, where = ("one fit runs at a time", FIT) if task.fits else ("others are drawing", RENDER)
+        job = Job(task.job, place, self.start, self.stop, self.panel)
+        running = page.runs(job, self._handler(), takes, outputs, **where)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
         page.follow(need, lambda session: _need(session, task))
         page.follow(self.note, self._whose)

@@ -27,7 +27,7 @@ REGIONS = ("centre", "eyes", "nose", "mouth", "lower face")
 ATTRIBUTES = ("smile", "age", "beard", "hair_dark")
 POLICIES = ("project", "stop", "continue")
 RULES = ("dirichlet", "three")
-SMALLEST, LARGEST = 16, 256  # sides super-resolution reduces a photo to
+SMALLEST, LARGEST, REDUCED = 16, 256, 32  # sides super-resolution reduces a photo to, the last by itself
 MOST_STRENGTH = 2.0
 MOST_LOOKS = 16
 FRAMES = (2, 60)  # pictures of an interpolation
@@ -131,7 +131,7 @@ def upscale(
     steps: float | None,
     stop_file: str | None = None,
 ) -> Iterator[Event]:
-    """A small photo sharpened. size: reduce the photo's crop to so many pixels first; 0: it is small itself."""
+    """A small photo sharpened. size: reduce the photo's crop to so many pixels first; 0: where it is not small itself."""
     options: dict[str, Any] = {"steps": _steps(steps), "size": None}
     if size:
         options["size"] = whole("size", size, SMALLEST, LARGEST)
