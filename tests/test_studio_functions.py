@@ -18,7 +18,7 @@ from my3dgen.progress import Progress
 from my3dgen.studio import api_tasks, compute, examples, folders, jobs, photo_set, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
 from my3dgen.studio.looking import ViewGrid
-from my3dgen.studio.session import LEFT_SECONDS, MODELS, Registry, upload_root
+from my3dgen.studio.session import LEFT_SECONDS, LENT, MODELS, Registry, upload_root
 
 
 def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -124,6 +124,62 @@ def test_what_a_job_writes_after_the_deletion_is_deleted_again(monkeypatch, tmp_
     assert not session.folder.exists() and forgotten == [id(mine)] * 2
     with pytest.raises(My3DGenError, match="deleted"):
         session.new_path("later.mp4")
+
+
+def test_neither_a_strange_hash_nor_a_failure_ends_expiry_and_deletion(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    strange = "\ud800"  # half a surrogate pair, which JSON can hold
+    registry.get(strange)
+    assert registry.knows(strange) and not registry.knows("\ud801")
+    registry.on_sweep = lambda: 1 / 0
+    session = registry.get("me")
+    kept = Path(session.new_path("me.png"))
+    kept.write_bytes(b"x")
+    os.utime(kept, (0, 0))
+    registry.sweep()
+    assert kept.stat().st_mtime > 0, "files of those who are here are kept young all the same"
+    registry.get("me").photos = [object()]
+    assert registry.delete("me") is True and not kept.exists()
+
+
+def test_a_deleted_session_claims_and_lends_nothing(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    session = registry.get("me")
+    registry.delete("me")
+    with pytest.raises(My3DGenError, match="deleted"):
+        registry.owns_uploads(session, [str(tmp_path)])
+    with pytest.raises(My3DGenError, match="deleted"):
+        session.remember_lent("a", object())
+    other = registry.get("you")
+    gone = [each for i in range(LENT + 2) for each in other.remember_lent(str(i), i)]
+    assert gone == [0, 1] and len(other.lent) == LENT
+
+
+def test_photos_that_are_there_already_are_not_read_again(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session = Registry().get("me")
+    session.photos = [SimpleNamespace(original=f"{i}.jpg", digest=str(i), face=None) for i in range(49)]
+    read = []
+    monkeypatch.setattr(service.photo_set, "kind", lambda _: ("person", ""))
+    monkeypatch.setattr(service.compute, "prepare", lambda photos, *_: read.append(photos) or 1 / 0)
+    assert service.add_photos(session, ["0.jpg", "48.jpg"], True) == 0 and not read
+    with pytest.raises(ZeroDivisionError):  # 49 and a new one are 50, though the browser sends all
+        service.add_photos(session, [f"{i}.jpg" for i in range(50)], True)
+    assert read == [["49.jpg"]]
+
+
+def test_an_adapter_downloads_no_prior(monkeypatch, tmp_path: Path):
+    """Nobody chose that prior, so nobody has seen its licence."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(service.priors, "installed", lambda name: name == "heads")
+    monkeypatch.setattr("my3dgen.load_adapter", lambda path: SimpleNamespace(prior_name=path))
+    session = Registry().get("me")
+    assert service.model_for(session, "heads").prior == "heads"
+    for ask in (service.load_adapter, service.model_for):
+        with pytest.raises(My3DGenError, match="choose that prior in Personalize"):
+            ask(session, "ffhq")
 
 
 def test_an_empty_session_has_nothing_to_delete():

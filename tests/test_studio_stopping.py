@@ -238,7 +238,7 @@ def test_what_the_others_made_is_shown_and_in_the_zip(
 def test_loading_a_prior_keeps_nobody_waiting_who_uses_another(session: Session, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
 
-    def slow(name):
+    def slow(name, progress=None):
         begun.set()
         assert go_on.wait(120)
         return fake_backend.Prior(name)

@@ -15,7 +15,11 @@ from typing import NoReturn
 from my3dgen.cli import making, measuring, tasks
 from my3dgen.errors import My3DGenError
 
-FULL = ("MemoryError", "OutOfMemoryError")  # by name: torch is not imported for its own
+FULL = (
+    "MemoryError",
+    "OutOfMemoryError",
+    "can't allocate memory",
+)  # by name and words: torch is not imported for its own
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     except (MemoryError, RuntimeError) as error:
-        if type(error).__name__ not in FULL:
+        if not any(word in f"{type(error).__name__} {error}" for word in FULL):
             raise
         print(
             "my3dgen: the memory is full; close other programs, use --device cpu, or a smaller prior (--prior heads)",

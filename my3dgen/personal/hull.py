@@ -245,7 +245,8 @@ class _Search(Descent):
     def _best_start(self, guess: Tensor | None) -> Tensor:
         """Raw weights [N] of whichever looks most like the photo: mean, encoder's guess, or an anchor's own.
 
-        An anchor starts mixed half and half with the mean, so that no weight is stuck at the hull's edge.
+        An anchor starts mixed half and half with the mean, the guess with a quarter of it, so that no weight is stuck at
+        the hull's edge: raw weights there are far below the others, and the penalty on their sum would push all of them.
         """
         n, device = len(self.hull), self.prior.device
         even = torch.full((n,), 1.0 / n, device=device)
@@ -254,7 +255,7 @@ class _Search(Descent):
         tried = torch.linspace(0, n - 1, min(n, STARTS), device=device).round().long()
         starts = [even, *(0.5 * even + 0.5 * row for row in torch.eye(n, device=device)[tried])]
         if guess is not None:
-            starts.append(self.hull.alpha_of(guess))
+            starts.append(0.25 * even + 0.75 * self.hull.alpha_of(guess))
         losses = [float(self.compared.loss(self._coarse(self.hull.at(a)))) for a in starts]
         return self.hull.raw(starts[int(np.argmin(losses))])
 

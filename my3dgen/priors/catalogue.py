@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import nullcontext
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -157,15 +158,18 @@ def _find(name: str, progress: ProgressCallback | None = None) -> Path:
 def _published(name: str, progress: ProgressCallback | None) -> Path:
     """Our conversion of a release, made from the official file where it is not there yet."""
     converted = _converted(name)
-    with _fetching:
+    # asked before, too: who has what they want does not wait for somebody else's download
+    with nullcontext() if converted.is_file() else _fetching:
         if not converted.is_file():
             here = local_file(name)
             path = here or fetch(name, progress)
             try:
                 digest = check(path, _expected(name))
                 files.save_prior(converted, official.load_official(path), name, source_sha256=digest)
-            except OSError as error:
+            except (OSError, My3DGenError) as error:
                 if not converted.is_file():  # else another process was sooner, and has cleared the file away
+                    if isinstance(error, My3DGenError):
+                        raise
                     raise My3DGenError(f"{path} cannot be read ({error.strerror}).") from error
             finally:
                 if here is None:  # fetched by us: of no more use once converted, and damaged it must not stay

@@ -111,16 +111,22 @@ def _export(
         which = min(int(anchor), len(model.adapter.anchors.ws)) - 1
         kinds = KINDS.get(what, [])
         arguments = (kinds, which, resolution, frames, yaw, pitch, side)
+        yield state.html(), *[gr.skip()] * 5  # the prior may have to be loaded first
         for report in looking.export(session, model, *arguments):
             if isinstance(report, Progress):
                 state.add(report)
                 yield state.html(), *[gr.skip()] * 5
             else:
-                shape = mesh_file(report["glb"]) if "glb" in report else gr.skip()
-                shown = [shape, *(_shown(report.get(kind)) for kind in ("mp4", "png"))]
-                done = f"Done: {model.label}" if report else "Stopped: nothing was finished"
-                made = sorted({*made, what}) if report else made
-                yield panels.fit_panel(done, 1.0, "", "", None), *shown, _shown(list(report.values())), made
+                files = report.files
+                shape = mesh_file(files["glb"]) if "glb" in files else gr.skip()
+                shown = [shape, *(_shown(files.get(kind)) for kind in ("mp4", "png"))]
+                done = f"Done: {model.label}"
+                if report.stopped:
+                    done = (
+                        "Stopped early: this is what there is" if files else "Stopped: nothing was finished"
+                    )
+                made = sorted({*made, what}) if files else made
+                yield panels.fit_panel(done, 1.0, "", "", None), *shown, _shown(list(files.values())), made
 
 
 def _shown(value: str | list[str] | None) -> Any:

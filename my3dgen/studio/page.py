@@ -14,8 +14,8 @@ from my3dgen.studio.guard import guarded
 from my3dgen.studio.service import REGISTRY
 from my3dgen.studio.session import Session
 
-# Kinds of work: a fit may take minutes, reading photos or an export half a minute, and a render must never wait behind
-# any of them.
+# Kinds of work: a fit may take minutes, reading photos, an export or new looks half a minute, and a render must never wait
+# behind any of them.
 FIT = {"concurrency_id": "fit", "concurrency_limit": 1}
 EXPORT = {"concurrency_id": "export", "concurrency_limit": 1}
 RENDER = {"concurrency_id": "render", "concurrency_limit": 3}
@@ -133,7 +133,7 @@ class Page:
         """Connect a job's buttons: its handler runs (in a `jobs.turn`) when its turn comes. Returns that event,
         which changes the session.
 
-        where: how it is queued (FIT, EXPORT, RENDER).
+        where: how it is queued (FIT, EXPORT).
         """
 
         def with_session(function: Callable[[Session], Any]) -> Callable:

@@ -85,6 +85,6 @@ def painted(value: Any) -> np.ndarray | None:
             if picture.size != (SIDE, SIDE):
                 raise My3DGenError(BAD_MASK)
             mask = np.asarray(picture.convert("RGBA"))[..., 3] > 127
-    except (binascii.Error, OSError, ValueError, SyntaxError):
+    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise My3DGenError(BAD_MASK) from None
     return mask

@@ -47,6 +47,11 @@ def add_photos(
         raise My3DGenError(NO_CONSENT)
     if not photos:
         raise My3DGenError("No photo was sent; choose 5 to 50 pictures of one person.")
+    if not (replace_all or session.example):  # a browser sends what it sent before along with what is new
+        known = {photo.original for photo in session.photos}
+        photos = [photo for photo in photos if photo not in known]
+        if not photos:
+            return 0
     there = 0 if replace_all or session.example else len(session.photos)
     if there + len(photos) > MOST_PHOTOS:
         raise My3DGenError(TOO_MANY.format(there + len(photos), MOST_PHOTOS))
@@ -195,7 +200,8 @@ def fit_label(options: FitOptions, person: str | None, photos: int, stopped: boo
 def load_adapter(session: Session, path: str) -> Model:
     """Add an adapter file to the session's models and choose it."""
     adapter, prior = _read_adapter(session, path)
-    compute.personalized(prior, adapter)  # does it fit that prior? Better said now than at the first task
+    # does it fit that prior? Better said now than at the first task. Not `compute.personalized`, which keeps what it makes
+    compute.prior(prior).personalized(adapter)
     with session.lock:
         uploaded = sum(not model.key for model in session.models.values())
     label = f"{prior} · rank {adapter.rank} · uploaded file" + (f" {uploaded + 1}" if uploaded else "")
@@ -209,7 +215,7 @@ def model_for(session: Session, path: str | None) -> Model:
         if model is None:
             adapter, prior = _read_adapter(session, path)
             model = Model(digest(path), "", "", adapter, prior, path, (), {})
-        session.remember_lent(path, model)
+        compute.forget([id(old.adapter) for old in session.remember_lent(path, model)])
         return model
     model = session.model()
     if model is None:
@@ -230,7 +236,13 @@ def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
         raise My3DGenError("No adapter file was sent; choose the .safetensors that personalizing gave you.")
     REGISTRY.owns_uploads(session, [path])
     adapter = my3dgen.load_adapter(path)
-    return adapter, _prior_of(adapter)
+    prior = _prior_of(adapter)
+    if not priors.installed(prior):
+        raise My3DGenError(
+            f"The adapter was made for {prior!r}, whose file this server does not have; choose that prior in Personalize "
+            "first, which says what it asks of you."
+        )
+    return adapter, prior
 
 
 def _prior_of(adapter: Any) -> str:

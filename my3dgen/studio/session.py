@@ -16,8 +16,8 @@ import tempfile
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,18 +208,23 @@ class Session:
         """Keep a fully tuned prior: megabytes each, so only the newest."""
         self._remember(self.full, key, prior, 1)
 
-    def remember_lent(self, path: str, model: Model) -> None:
-        """Keep a model that came with a call, so that the next one finds it and deleting reaches it."""
-        self._remember(self.lent, path, model, LENT)
+    def remember_lent(self, path: str, model: Model) -> list[Model]:
+        """Keep a model that came with a call, so that the next one finds it and deleting reaches it. Returns the oldest
+        ones that had to go for it.
 
-    def _remember(self, store: OrderedDict[str, Any], key: str, value: Any, most: int) -> None:
+        Raises `My3DGenError` once the session was deleted: deleting could not reach it any more.
+        """
+        if self.deleted:
+            raise My3DGenError(GONE)
+        return self._remember(self.lent, path, model, LENT)
+
+    def _remember(self, store: OrderedDict[str, Any], key: str, value: Any, most: int) -> list[Any]:
         with self.lock:
             if self.deleted:
-                return
+                return []
             store[key] = value
             store.move_to_end(key)
-            while len(store) > most:
-                store.popitem(last=False)
+            return [store.popitem(last=False)[1] for _ in range(len(store) - most)]
 
 
 class Registry:
@@ -270,12 +275,18 @@ class Registry:
             return False
         there = session.filled or bool(session.uploads or session.lent or session.results or session.newest)
         self._erase(session)
-        self.on_sweep()
+        with _told("tidying up after a deletion"):
+            self.on_sweep()
         return there
 
     def owns_uploads(self, session: Session, paths: Iterable[str]) -> None:
-        """Note files a visitor sent, so that they go when the session goes."""
+        """Note files a visitor sent, so that they go when the session goes.
+
+        Raises `My3DGenError` once it was deleted: nobody would ever let go of them.
+        """
         with self._lock:
+            if session.deleted:
+                raise My3DGenError(GONE)
             for path in set(paths):
                 if not _is_upload(path):
                     continue
@@ -290,9 +301,11 @@ class Registry:
             gone = [self._sessions.pop(key) for key in expired]
             alive = list(self._sessions.values())
         for session in gone:
-            self._erase(session)
+            with _told("deleting an expired session"):
+                self._erase(session)
         self._erase_again()
-        self.on_sweep()
+        with _told("tidying up after a sweep"):
+            self.on_sweep()
         for session in alive:
             with suppress(OSError):  # a file went while we looked; the next sweep comes soon
                 own = session.folder.rglob("*") if session.folder.exists() else ()
@@ -314,7 +327,8 @@ class Registry:
             self._erase(session)
 
     def _key(self, secret: str) -> str:
-        return hmac.new(self._pepper, secret.encode(), hashlib.sha256).hexdigest()
+        # whatever a client sends as its hash, half a surrogate pair too
+        return hmac.new(self._pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
     def _make_room(self) -> None:
         while len(self._sessions) >= self.limit:
@@ -324,11 +338,12 @@ class Registry:
             self._erase(self._sessions.pop(idlest))
 
     def _erase(self, session: Session) -> None:
-        session.deleted = True  # a running fit sees this and stops
-        adapters = [id(model.adapter) for model in (*session.models.values(), *session.lent.values())]
+        with session.lock:  # what is being kept at this moment is kept before, or not at all
+            session.deleted = True  # a running fit sees this and stops
+            adapters = [id(model.adapter) for model in (*session.models.values(), *session.lent.values())]
         self.on_delete(adapters)
-        self._erased.append((time.monotonic(), session.folder, adapters))
         with self._lock:
+            self._erased.append((time.monotonic(), session.folder, adapters))
             self._uploads.subtract(session.uploads.keys())
             unused = [path for path in session.uploads if self._uploads[path] <= 0]
             for path in unused:
@@ -355,8 +370,10 @@ class Registry:
     def _erase_again(self) -> None:
         """What was deleted in the last minutes: a job that had not yet noticed may have put something back."""
         now = time.monotonic()
-        self._erased = [each for each in self._erased if now - each[0] < ERASED_SECONDS]
-        for _, folder, adapters in self._erased:
+        with self._lock:
+            self._erased = [each for each in self._erased if now - each[0] < ERASED_SECONDS]
+            erased = list(self._erased)
+        for _, folder, adapters in erased:
             shutil.rmtree(folder, ignore_errors=True)
             self.on_delete(adapters)
 
@@ -368,10 +385,17 @@ class Registry:
     def _sweep_forever(self) -> None:
         while True:
             time.sleep(min(SWEEP_SECONDS, self.idle_seconds))
-            try:
+            with _told("sweeping"):  # expiry must not end with one failure
                 self.sweep()
-            except Exception as error:  # expiry must not end with one failure
-                log.error("sweeping failed: %s", type(error).__name__)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """A failure is logged, by kind alone, and what comes next is done all the same."""
+    try:
+        yield
+    except Exception as error:
+        log.error("%s failed: %s", what, type(error).__name__)
 
 
 def _is_upload(path: str) -> bool:

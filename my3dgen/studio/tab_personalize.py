@@ -151,6 +151,7 @@ def _fit(
 
 def _reports(session: Session, options: service.FitOptions) -> Iterator[Any]:
     state = panels.Running()
+    yield state.html(), gr.skip()  # the prior may have to be loaded first
     for report in service.fit(session, options):
         if isinstance(report, Progress):
             state.add(report)

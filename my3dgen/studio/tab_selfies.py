@@ -56,9 +56,8 @@ def build(page: Page) -> None:
     options = {"trigger_mode": "multiple", **READ, **QUIET}
     changed = (drop.upload, drop.delete, drop.clear, consent.input)
     reading = [event(_read, [drop, consent], [status, drop], **options) for event in changed]
-    reading[0].failure(
-        lambda: None, None, drop, queue=False, **QUIET
-    )  # or the next drop would bring them again
+    # or the next drop would bring them again
+    reading[0].failure(_emptied, None, drop, queue=False, **QUIET)
     reading += [taking.snap(_snap, consent, status, **options)]
     reading += [
         people.pick(_pick, None, status, **options),
@@ -112,6 +111,12 @@ def _read(photos: list[str] | None, consent: bool, request: gr.Request) -> Itera
     for status in _reading(lambda progress: service.add_photos(session, photos, True, progress=progress)):
         yield status, gr.skip()
     yield gr.skip(), None
+
+
+@guarded
+def _emptied(request: gr.Request) -> None:
+    """Reading failed, and the box is emptied: nothing waits for consent any more."""
+    session_of(request).waiting = 0
 
 
 @guarded

@@ -15,7 +15,7 @@ from my3dgen.progress import Progress
 from my3dgen.studio import figures, inputs, panels, ready, service, task_photo, tasks
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.jobs import turn
-from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, session_of
+from my3dgen.studio.page import EXPORT, FIT, LIGHT, QUIET, RENDER, Job, Page, session_of
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
@@ -178,7 +178,7 @@ class TaskPanel:
         page, task = self.page, self.task
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
-        place, where = ("one fit runs at a time", FIT) if task.fits else ("others are drawing", RENDER)
+        place, where = ("one fit runs at a time", FIT) if task.fits else ("another is being drawn", EXPORT)
         job = Job(task.job, place, self.start, self.stop, self.panel)
         running = page.runs(job, self._handler(), takes, outputs, **where)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
@@ -205,6 +205,7 @@ class TaskPanel:
             missing: list[Missing] = []
             asked = values[1:] if takes_photo else values
             nothing = [gr.skip()] * len(self.results)
+            yield state.html(), *nothing, gr.skip()  # the prior may have to be loaded first
             for item in self.task.run(session, model, *values):
                 if isinstance(item, Progress):
                     state.add(item)

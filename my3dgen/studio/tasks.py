@@ -322,8 +322,7 @@ def archive(
 ) -> str:
     """A ZIP of everything the tasks made (input, pictures and frames of both models, figures, `more` files by
     name); returns its path. It takes the place of the task's last one: a slider would fill the disk."""
-    path = session.new_path(f"my3dgen-{name}.zip")
-    session.keep_newest(f"{name} archive", [path])
+    path, purpose = session.new_path(f"my3dgen-{name}.zip"), f"{name} archive"
     with zipfile.ZipFile(path, "w") as file:
         for outcome in outcomes:
             folder = f"{outcome.task}/" if len(outcomes) > 1 else ""
@@ -336,4 +335,5 @@ def archive(
             file.writestr(f"{folder}figures.json", json.dumps(outcome.report, indent=2))
         for name, content in (more or {}).items():
             file.writestr(name, content)
+    session.keep_newest(purpose, [path], most=2)  # somebody may still be fetching the one before
     return path
