@@ -15,11 +15,8 @@ from typing import NoReturn
 from my3dgen.cli import making, measuring, tasks
 from my3dgen.errors import My3DGenError
 
-FULL = (
-    "MemoryError",
-    "OutOfMemoryError",
-    "can't allocate memory",
-)  # by name and words: torch is not imported for its own
+# how full memory is told, by name and words: torch is not imported for its own
+FULL = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -166,10 +166,12 @@ def _published(name: str, progress: ProgressCallback | None) -> Path:
             try:
                 digest = check(path, _expected(name))
                 files.save_prior(converted, official.load_official(path), name, source_sha256=digest)
-            except (OSError, My3DGenError) as error:
-                if not converted.is_file():  # else another process was sooner, and has cleared the file away
-                    if isinstance(error, My3DGenError):
-                        raise
+            # no failure where another process was sooner: it has cleared the file away
+            except My3DGenError:
+                if not converted.is_file():
+                    raise
+            except OSError as error:
+                if not converted.is_file():
                     raise My3DGenError(f"{path} cannot be read ({error.strerror}).") from error
             finally:
                 if here is None:  # fetched by us: of no more use once converted, and damaged it must not stay

@@ -47,12 +47,12 @@ def add_photos(
         raise My3DGenError(NO_CONSENT)
     if not photos:
         raise My3DGenError("No photo was sent; choose 5 to 50 pictures of one person.")
+    there = 0
     if not (replace_all or session.example):  # a browser sends what it sent before along with what is new
-        known = {photo.original for photo in session.photos}
+        known, there = {photo.original for photo in session.photos}, len(session.photos)
         photos = [photo for photo in photos if photo not in known]
         if not photos:
             return 0
-    there = 0 if replace_all or session.example else len(session.photos)
     if there + len(photos) > MOST_PHOTOS:
         raise My3DGenError(TOO_MANY.format(there + len(photos), MOST_PHOTOS))
     kind, _ = photo_set.kind(session)

@@ -322,7 +322,7 @@ def archive(
 ) -> str:
     """A ZIP of everything the tasks made (input, pictures and frames of both models, figures, `more` files by
     name); returns its path. It takes the place of the task's last one: a slider would fill the disk."""
-    path, purpose = session.new_path(f"my3dgen-{name}.zip"), f"{name} archive"
+    path = session.new_path(f"my3dgen-{name}.zip")
     with zipfile.ZipFile(path, "w") as file:
         for outcome in outcomes:
             folder = f"{outcome.task}/" if len(outcomes) > 1 else ""
@@ -333,7 +333,7 @@ def archive(
                 for picture, pixels in pictures.items():
                     file.writestr(f"{folder}{side}/{picture}.png", png(pixels))
             file.writestr(f"{folder}figures.json", json.dumps(outcome.report, indent=2))
-        for name, content in (more or {}).items():
-            file.writestr(name, content)
-    session.keep_newest(purpose, [path], most=2)  # somebody may still be fetching the one before
+        for entry, content in (more or {}).items():
+            file.writestr(entry, content)
+    session.keep_newest(f"{name} archive", [path], most=2)  # somebody may still be fetching the one before
     return path
