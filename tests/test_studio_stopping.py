@@ -19,7 +19,8 @@ from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, jobs, panels, service, tab_compare, task_panel, tasks
 from my3dgen.studio.page import Job, Page
-from my3dgen.studio.session import Model, Registry, Session
+from my3dgen.studio.registry import Registry
+from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import TaskPanel
 from my3dgen.studio.tasks import Missing, Outcome
 

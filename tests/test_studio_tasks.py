@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_backend
 import numpy as np
@@ -23,13 +24,15 @@ from my3dgen.studio import (
     figures,
     painter,
     tab_edit,
+    tab_inpainting,
     tab_interpolation,
     tab_new_looks,
     task_photo,
     tasks,
 )
 from my3dgen.studio.pictures import contact_sheet
-from my3dgen.studio.session import Model, Registry
+from my3dgen.studio.registry import Registry
+from my3dgen.studio.session import Model
 
 RED, BLUE = (200, 60, 60), (60, 60, 200)
 # Three anchors on a line: the last is nearest to the second.
@@ -219,6 +222,22 @@ def test_a_painted_mask_comes_back_as_it_was_left():
     assert (painter.painted(value) == mask).all()
     assert painter.painted(None) is None
     assert not painter.painted(painter.canvas(np.zeros((512, 512, 3), np.uint8), ~mask & mask)).any()
+
+
+def test_a_mask_goes_with_no_other_photo(monkeypatch: pytest.MonkeyPatch):
+    """Whoever starts before the next photo's crop is there would hide what was marked on the last one."""
+    crops = {name: np.full((512, 512, 3), value, np.uint8) for name, value in (("a", 90), ("b", 160))}
+    monkeypatch.setattr(task_photo, "face", lambda session, photo: SimpleNamespace(image=crops[photo]))
+    asked = []
+    monkeypatch.setattr(tasks, "inpaint", lambda *values: asked.append(values[2]) or iter(()))
+    mask = np.zeros((512, 512), bool)
+    mask[:9] = True
+    canvas = painter.canvas(crops["a"], mask)
+    list(tab_inpainting._run(None, MODEL, "a", canvas, None, 0))
+    with pytest.raises(My3DGenError, match="painted on another photo"):
+        list(tab_inpainting._run(None, MODEL, "b", canvas, None, 0))
+    list(tab_inpainting._run(None, MODEL, "b", None, "eyes", 0))
+    assert asked == ["a", "b"]
 
 
 @pytest.mark.parametrize(

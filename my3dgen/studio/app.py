@@ -31,7 +31,7 @@ from my3dgen.studio import (
 from my3dgen.studio.gate import Gate
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import PRIVATE, Page
-from my3dgen.studio.session import Registry
+from my3dgen.studio.registry import Registry
 from my3dgen.studio.theme import CSS, theme
 
 CACHE_SECONDS = (300, 2 * 3600)  # how often Gradio's own cache is cleaned, and of files how old

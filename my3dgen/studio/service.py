@@ -13,7 +13,8 @@ from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import compute, examples, photo_set, priors
 from my3dgen.studio.compute import FitOptions
 from my3dgen.studio.jobs import GONE, digest, reports, running, whole
-from my3dgen.studio.session import Model, Photo, Registry, Session
+from my3dgen.studio.registry import Registry
+from my3dgen.studio.session import Model, Photo, Session
 
 REGISTRY = Registry()
 REGISTRY.on_delete = compute.forget
@@ -36,11 +37,13 @@ def add_photos(
     consent: bool,
     replace_all: bool = False,
     progress: ProgressCallback | None = None,
+    prior: str = "",
 ) -> int:
     """Read photos (uploaded files, or a file's bytes) in place of what the session has, or added to it.
 
-    The prior that was chosen last says how. Returns how many of them are usable. With `replace_all`, photos of
-    which none is usable raise My3DGenError and leave the session's photos as they were.
+    prior: says how they are read, and is the chosen one from then on; empty: the one that was chosen last. Returns
+    how many of them are usable. With `replace_all`, photos of which none is usable raise My3DGenError and leave the
+    session as it was.
     """
     REGISTRY.owns_uploads(session, [photo for photo in photos if isinstance(photo, str)])
     if consent is not True:
@@ -55,8 +58,10 @@ def add_photos(
             return 0
     if there + len(photos) > MOST_PHOTOS:
         raise My3DGenError(TOO_MANY.format(there + len(photos), MOST_PHOTOS))
-    kind, _ = photo_set.kind(session)
-    new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind)
+    chosen = priors.checked(prior or session.prior)
+    kind, _ = compute.kind_of(chosen)
+    new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind, session.taken)
+    session.taken += sum(isinstance(photo, bytes) for photo in photos)
     if not session.agreed:
         raise My3DGenError("The consent was taken back while the photos were read, so none of them is kept.")
     usable = [photo for photo in new if photo.face.refused is None]
@@ -71,6 +76,8 @@ def add_photos(
         if len(together) > MOST_PHOTOS:  # others were read meanwhile
             raise My3DGenError(TOO_MANY.format(len(together), MOST_PHOTOS))
         session.photos, session.example = photo_set.compared(together) if keep else together, None
+        if prior:
+            session.prior = chosen
     return len(usable)
 
 
@@ -173,9 +180,7 @@ def fit(session: Session, options: FitOptions) -> Iterator[Progress | Model]:
         result = yield from reports(session, stream)
     if result.adapter is None:
         raise My3DGenError("Stopped before the personalization began, so there is nothing to keep.")
-    session.anchors[projection] = (
-        result.anchors
-    )  # whole: a stop came after the projection, or there is no adapter
+    session.remember_anchors(projection, result.anchors)  # whole: without all of them there is no adapter
     label = fit_label(options, person, len(faces), result.stopped)
     figures = {
         "seconds": {name: round(value, 1) for name, value in result.seconds.items()},

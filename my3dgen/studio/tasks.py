@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ class Outcome:
     def ready(self) -> bool:
         """Whether it was made beforehand."""
         return bool(self.note)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory its pictures take."""
+        pictures = (chain(result.images.values(), result.frames) for result in self.sides.values())
+        return sum(picture.nbytes for picture in chain.from_iterable(pictures))
 
     @property
     def sides(self) -> dict[str, Any]:
