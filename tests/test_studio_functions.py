@@ -370,6 +370,34 @@ def test_photos_keep_the_servers_folders_to_themselves():
     assert folder not in photo.face.source
 
 
+def test_the_example_picked_last_stays_and_the_one_before_takes_its_photo_along(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session, started = Registry().get("me"), []
+    people = {
+        name: SimpleNamespace(name=name, photos=[f"{name}.jpg"], adapter=None) for name in ("anna", "ben")
+    }
+    monkeypatch.setattr(examples, "named", people.get)
+
+    def read(person, progress):
+        started.append(person.name)
+        if person.name == "anna" and len(started) == 1:  # while she is read, Ben is picked
+            service.load_example(session, "ben")
+        return [Face(person.photos[0], refused="no face")]
+
+    monkeypatch.setattr(service, "_example_faces", read)
+    service.load_example(session, "anna")
+    assert started == ["anna", "ben"]
+    assert session.example == "ben" and session.photos[0].name == "ben.jpg"
+    mine, lent = str(tmp_path / "mine.png"), session.new_path("test_00.jpg")
+    for photo, kept in ((mine, mine), (lent, None)):
+        session.photo = photo
+        service.load_example(session, "ben")
+        assert session.photo == photo  # of the same person
+        service.load_example(session, "anna")
+        assert session.photo == kept
+        service.load_example(session, "ben")
+
+
 def test_photos_from_the_camera_are_counted():
     face = Face("photo 1", refused="no face")
     photos = photo_set.of_faces([face, face], [b"1", b"2"], "person", taken=3)

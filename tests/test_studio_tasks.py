@@ -23,6 +23,7 @@ from my3dgen.studio import (
     compute,
     figures,
     painter,
+    panels,
     tab_edit,
     tab_inpainting,
     tab_interpolation,
@@ -352,12 +353,20 @@ def test_the_curve_is_shown_for_what_it_was_measured_with_only():
     measured = tab_edit._shown(outcome, pictures, "smile", 1.0, "project")
     assert "m3-plot" in measured.more[0]
     assert "0.60" in measured.figures
-    for attribute, policy, said in (("smile", "stop", "Stop there"), ("age", "project", "Age")):
+    for attribute, policy, said in (("smile", "stop", "Stop at the edge"), ("age", "project", "Age")):
         shown = tab_edit._shown(outcome, pictures, attribute, 1.0, policy)
         assert "m3-plot" not in shown.more[0]
-        assert said in shown.more[0]
+        assert said in shown.figures
         assert "press Rebuild and edit again" in shown.figures
-        assert shown.more[1] == ""
+        assert shown.more == ("", "")
+
+
+def test_stages_are_named_with_task_and_model():
+    assert panels.stage_words("project").startswith("Projection")
+    assert panels.stage_words("pretrained: fit") == "Pretrained model: finding this photo"
+    words = panels.stage_words("Smile +1, 2 of 6: personalized: fit")
+    assert words == "Smile +1, 2 of 6 · Personalized model: finding this photo"
+    assert panels.stage_words("download heads (MB)") == "Download heads (MB)"
 
 
 def edited_outcome() -> tasks.Outcome:

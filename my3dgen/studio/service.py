@@ -84,8 +84,13 @@ def add_photos(
 def load_example(session: Session, name: str, progress: ProgressCallback | None = None) -> None:
     """Put an example person's photos in place of the session's (no consent needed: nobody is real)."""
     person = examples.named(name)
+    session.picked = mine = object()
     photos = photo_set.of_faces(_example_faces(person, progress), person.photos, "person")
     with session.lock:
+        if session.picked is not mine:  # another one was picked meanwhile, and may have been there first
+            return
+        if session.example != person.name and session.photo_is_lent:
+            session.photo = None
         session.photos, session.example = photos, person.name
     if person.adapter is not None:
         _keep_ready(session, person, photos)

@@ -76,13 +76,16 @@ class Session:
     newest: dict[str, list[set[str]]] = field(default_factory=dict)  # folders of each purpose's newest files
     uploads: dict[str, int] = field(default_factory=dict)  # files the visitor sent, and their inodes
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
+    picked: object = None  # the newest request for an example person; older ones change nothing
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
     results: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task outcomes by what was asked
     editing: Any = None  # the fit that the attribute sliders move, with its model's id
     edit_moved: object = None  # the newest move of the attribute sliders
+    edit_shown: tuple[Any, ...] = ()  # attribute, strength and policy of the edited faces on the page
     edit_hidden: str = ""  # why the edited faces were taken off the page; empty: they are on it
     showing: dict[str, str] = field(default_factory=dict)  # task -> whose results its tab shows
     looking: object = None  # the newest request for views; older ones give up
+    looked_at: str = ""  # id of the model whose views were asked for last
     running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
     queued: dict[str, float] = field(default_factory=dict)  # jobs that wait for their turn, and since when
     stop_early: set[str] = field(default_factory=set)  # jobs that were stopped while they waited to begin
@@ -97,6 +100,11 @@ class Session:
     left: bool = False  # its page was closed or reloaded: what still runs for it is no use
     deleted: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def photo_is_lent(self) -> bool:
+        """Whether the photo for tasks is an example person's: those are copies in this folder."""
+        return self.photo is not None and self.folder in Path(self.photo).parents
 
     @property
     def filled(self) -> bool:

@@ -61,7 +61,7 @@ def build(page: Page) -> None:
     reading += [taking.snap(_snap, consent, status, **options)]
     reading += [
         people.pick(_pick, None, status, **options),
-        cards.remove(_remove, None, None, **LIGHT, **QUIET),
+        cards.remove(_remove, None, None, trigger_mode="multiple", **LIGHT, **QUIET),
     ]
     for event in reading:
         page.changed_by(event)
@@ -89,9 +89,7 @@ def _status(session: Session) -> str:
     if not session.photos:
         return panels.hint(START)
     usable, refused = len(session.accepted()), len(session.photos) - len(session.accepted())
-    sentences = (
-        [f"{refused} of {len(session.photos)} photos are refused: the card says why."] if refused else []
-    )
+    sentences = [f"{refused} of {len(session.photos)} photos refused: the card says why."] if refused else []
     sentences += photo_set.notes(session) or [f"{usable} usable photos: a good set."]
     text = " ".join(sentences)
     return panels.hint(text, "good" if usable else "bad")
