@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,16 @@ class Served:
     log: Path  # what the server printed
     cpu_seconds: float  # processor time it took until it answered
 
+    def files(self) -> set[Path]:
+        """What is not empty in its folder; some of it may go while this looks."""
+        found = set()
+        for folder, _, names in os.walk(self.folder):
+            for path in (Path(folder) / name for name in names):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_size:
+                        found.add(path)
+        return found
+
 
 def serve(command: list[str], work: Path, **environment: str) -> Iterator[Served]:
     """Run a Python program that serves the page, until the generator is closed."""
@@ -73,7 +84,11 @@ def serve(command: list[str], work: Path, **environment: str) -> Iterator[Served
         yield Served(url, folder, log, _cpu_seconds(process.pid))
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # or it takes a core from everything that follows
+            process.kill()
+            raise
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -81,10 +81,13 @@ class Visit:
         A finished task is followed by questions of its own (what may be pressed now), on a busy machine late.
         """
         before = None
-        while before != (now := self.asked()):
+        for _ in range(PATIENCE_MS // 1_000):
+            now = self.asked()
+            if now == before:
+                return now
             before = now
             self.page.wait_for_timeout(1_000)
-        return now
+        raise AssertionError(f"the page went on asking: {now[-3:]}")
 
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
@@ -122,7 +125,9 @@ class Visit:
             number.blur()
             with suppress(AssertionError):
                 expect(slider).to_have_value(value, timeout=2_000)
-                return
+                self.page.wait_for_timeout(500)
+                if slider.input_value() == value:
+                    return
         expect(slider).to_have_value(value)
 
     def fill_number(self, label: str, value: str) -> None:
@@ -131,7 +136,7 @@ class Visit:
         for _ in range(3):
             number.fill(value)
             number.blur()
-            self.page.wait_for_timeout(300)
+            self.page.wait_for_timeout(800)
             if number.input_value() == value:
                 return
         expect(number).to_have_value(value)
@@ -192,5 +197,6 @@ def visit(browser: Browser, app) -> Iterator:
     yield open_page
     for visit in visits:
         visit.page.context.close()
+    for visit in visits:
         assert visit.errors == []
         assert visit.external == []

@@ -169,18 +169,15 @@ def test_wrong_values_get_one_sentence(client: Client, photos, call, says):
 
 
 def test_deleting_removes_what_tasks_made(app: Served, client: Client, photos):
-    def files() -> set[Path]:
-        return {path for path in app.folder.rglob("*") if path.is_file() and path.stat().st_size}
-
-    start = files()
+    start = app.files()
     paths = photos((44, 99, 33), 2)
     personalize(client, paths)
     for name in TASKS:
         client.predict(*values(name, paths[0]), api_name=name)
     client.predict("glb", 0, 32, 12, api_name="/export")
-    assert {path.suffix for path in files() - start} >= {".png", ".glb", ".jpg"}
+    assert {path.suffix for path in app.files() - start} >= {".png", ".glb", ".jpg"}
     assert client.predict(api_name="/delete_my_data") == {"deleted": True}
-    assert not files() - start
+    assert not app.files() - start
 
 
 def test_the_real_tasks_end_to_end(real_app: Served):

@@ -173,7 +173,9 @@ class Page:
         @guarded
         def refresh(request: gr.Request) -> list[Any]:
             session = session_of(request)
-            return [update(session) for _, update in self.watchers]
+            states = [update(session) for _, update in self.watchers]
+            # deleted meanwhile: what the page was told of that must not be undone
+            return [gr.skip()] * len(states) if session.deleted else states
 
         options = {"queue": False, **QUIET}
         for event in [*self.changes, deleted]:

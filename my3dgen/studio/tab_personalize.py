@@ -75,11 +75,12 @@ def _title(offer: priors.Offer) -> str:
 
 
 @guarded
-def _priors() -> Any:
+def _priors(request: gr.Request) -> Any:
     """Which prior is the default here, and which are installed (asked late: it takes torch)."""
-    offer = priors.about(priors.default())
+    offer, chosen = priors.about(priors.default()), priors.checked(session_of(request).prior)
     choices = [(f"default ({offer.title})", ""), *((_title(each), each.name) for each in priors.offered())]
-    return _note(offer.name), gr.update(choices=choices), panels.research_data(offer.name)
+    # another one may have been chosen while this was found out
+    return _note(chosen), gr.update(choices=choices), panels.research_data(chosen)
 
 
 @guarded
