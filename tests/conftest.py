@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SERVER = str(HERE / "studio_server.py")
 PEOPLE = {"anna": (210, 150, 120), "ben": (120, 80, 60)}
+PATIENT = {"timeout": 120.0}  # for `Client(httpx_kwargs=...)`, which gives up after 5 s
 START_SECONDS = 240.0  # patience; how long the real app may take is a test of its own
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Served, serve
+from conftest import PATIENT, ROOT, Served, serve
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -48,7 +48,7 @@ def other(app: Served):
 
 
 def _client(app: Served):
-    client = Client(app.url, verbose=False)
+    client = Client(app.url, verbose=False, httpx_kwargs=PATIENT)
     yield client
     client.predict(api_name="/delete_my_data")
     client.close()

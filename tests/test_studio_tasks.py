@@ -11,7 +11,7 @@ import fake_backend
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Served
+from conftest import PATIENT, ROOT, Served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -54,7 +54,7 @@ TASKS = {
 
 @pytest.fixture
 def client(app: Served):
-    client = Client(app.url, verbose=False)
+    client = Client(app.url, verbose=False, httpx_kwargs=PATIENT)
     yield client
     client.predict(api_name="/delete_my_data")
     client.close()
@@ -90,7 +90,7 @@ def test_every_task_gives_both_pictures_and_figures(client: Client, photos):
 def test_every_task_takes_an_adapter_file_and_says_where_there_is_none(client: Client, app: Served, photos):
     paths = photos(BLUE, 2)
     adapter = personalize(client, paths)
-    other = Client(app.url, verbose=False)
+    other = Client(app.url, verbose=False, httpx_kwargs=PATIENT)
     for name in TASKS:
         with pytest.raises(AppError, match="no personalized model yet"):
             other.predict(*values(name, paths[0]), api_name=name)
@@ -182,7 +182,7 @@ def test_deleting_removes_what_tasks_made(app: Served, client: Client, photos):
 
 def test_the_real_tasks_end_to_end(real_app: Served):
     """One photo of an example person (its mirror image makes it two), two steps, every task: everything fits together."""
-    client = Client(real_app.url, verbose=False)
+    client = Client(real_app.url, verbose=False, httpx_kwargs=PATIENT)
     person = ROOT / "examples" / "ada"
     gallery, report = client.predict([handle_file(person / "photo_09.jpg")], True, api_name="/prepare")
     assert len(gallery) == 1, report
