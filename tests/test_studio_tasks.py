@@ -225,14 +225,14 @@ def test_a_painted_mask_comes_back_as_it_was_left():
 def test_a_mask_goes_with_no_other_photo(monkeypatch: pytest.MonkeyPatch):
     """Whoever starts before the next photo's crop is there would hide what was marked on the last one."""
     crops = {name: np.full((512, 512, 3), value, np.uint8) for name, value in (("a", 90), ("b", 160))}
-    monkeypatch.setattr(task_photo, "face", lambda session, photo: SimpleNamespace(image=crops[photo]))
+    monkeypatch.setattr(task_photo, "face", lambda session, photo, prior: SimpleNamespace(image=crops[photo]))
     asked = []
     monkeypatch.setattr(tasks, "inpaint", lambda *values: asked.append(values[2]) or iter(()))
     mask = np.zeros((512, 512), bool)
     mask[:9] = True
     canvas = painter.canvas(crops["a"], mask)
     list(tab_inpainting._run(None, MODEL, "a", canvas, None, 0))
-    with pytest.raises(My3DGenError, match="painted on another photo"):
+    with pytest.raises(My3DGenError, match="painted on another crop"):
         list(tab_inpainting._run(None, MODEL, "b", canvas, None, 0))
     list(tab_inpainting._run(None, MODEL, "b", None, "eyes", 0))
     assert asked == ["a", "b"]

@@ -101,10 +101,14 @@ class Session:
     deleted: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    @property
-    def photo_is_lent(self) -> bool:
-        """Whether the photo for tasks is an example person's: those are copies in this folder."""
-        return self.photo is not None and self.folder in Path(self.photo).parents
+    def holds(self, path: str) -> bool:
+        """Whether a file was made here, as copies of an example person's held-out photos are; uploads lie elsewhere."""
+        return self.folder in Path(path).parents
+
+    def drop_example_photo(self) -> None:
+        """Another person came: the photo for tasks goes, if it is a held-out one of an example person."""
+        if self.photo is not None and self.holds(self.photo):
+            self.photo = None
 
     @property
     def filled(self) -> bool:
