@@ -97,7 +97,7 @@ class Session:
         default_factory=dict
     )  # element -> the model whose photos it counts
     used: float = field(default_factory=time.monotonic)
-    left: bool = False  # its page was closed or reloaded: what still runs for it is no use
+    left: float | None = None  # when its page was closed or reloaded: what still runs for it is no use
     deleted: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -130,7 +130,7 @@ class Session:
 
     def touch(self) -> None:
         """Somebody is here, or waits for something: keep the session, unless its page was left."""
-        if not self.left:
+        if self.left is None:
             self.used = time.monotonic()
 
     def new_path(self, name: str) -> str:
