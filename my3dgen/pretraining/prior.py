@@ -246,7 +246,7 @@ def start(generator: Generator, start_from: str = "", seed: int = 0) -> None:
         if before.config == generator.config:
             generator.load_state_dict(before.state_dict())
             return
-        print(teach(mapping, lambda z: before.mapping(z, None)[:, 0], pieces, seed=seed))
+        teach(mapping, lambda z: before.mapping(z, None)[:, 0], pieces, seed=seed)
         take_over(generator, before)
         return
     teach(mapping, seed=seed)
@@ -274,10 +274,10 @@ def take_over(generator: Generator, before: Generator) -> None:
         grown = [i for i in range(value.ndim) if value.shape[i] > old.shape[i]]
         if name.endswith("affine.weight") or (name.endswith(".weight") and grown):
             value[:, old.shape[1] :] = 0
-        corner = tuple(slice(n) for n in old.shape)
         # an affine layer, and torgb, divides by the root of its inputs, of which there are more now
-        gain = (value.shape[1] / old.shape[1]) ** 0.5 if name.endswith(("affine.weight", "torgb.weight")) else 1.0
-        value[corner] = old * gain
+        divides = name.endswith(("affine.weight", "torgb.weight"))
+        gain = (value.shape[1] / old.shape[1]) ** 0.5 if divides else 1.0
+        value[tuple(slice(n) for n in old.shape)] = old * gain
 
 
 def picture_loss(image: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
