@@ -271,8 +271,7 @@ def take_over(generator: Generator, before: Generator) -> None:
         if ".mapping." in name:
             continue
         old = known[name]
-        grown = [i for i in range(value.ndim) if value.shape[i] > old.shape[i]]
-        if name.endswith("affine.weight") or (name.endswith(".weight") and grown):
+        if name.endswith(".weight"):
             value[:, old.shape[1] :] = 0
         # an affine layer, and torgb, divides by the root of its inputs, of which there are more now
         divides = name.endswith(("affine.weight", "torgb.weight"))
