@@ -8,6 +8,8 @@ from pathlib import Path
 
 from my3dgen.errors import My3DGenError
 
+POINTER = b"version https://git-lfs"  # how the stand-in begins that a clone without Git LFS gets
+
 
 def assets_folder() -> Path:
     """`assets/`, or the folder MY3DGEN_ASSETS names."""
@@ -18,7 +20,7 @@ def asset(name: str) -> Path:
     """Path of a file in `assets/` (or in the folder MY3DGEN_ASSETS names).
 
     Raises:
-        My3DGenError: where it is missing.
+        My3DGenError: where it is missing, or Git LFS has not fetched it.
     """
     path = assets_folder() / name
     if not path.is_file():
@@ -26,6 +28,9 @@ def asset(name: str) -> Path:
             f"{path} is missing. Get a complete checkout, set MY3DGEN_ASSETS to the assets folder, "
             "or make the file anew as assets/README.md describes"
         )
+    with open(path, "rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise My3DGenError(f"{path} is only Git LFS's pointer to the file; fetch it with `git lfs pull`.")
     return path
 
 

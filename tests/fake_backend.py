@@ -73,6 +73,7 @@ class Prior:
     adapter: Adapter | None = None
     sha256: str = "of a fake"
     device: str = "cpu"
+    base: Prior | None = None
 
     def personalized(self, adapter):
         return Prior(self.name, adapter)
@@ -115,7 +116,7 @@ def with_mirrors(faces):
     return list(faces)
 
 
-def load_prior(name=None, device=None):
+def load_prior(name=None, device=None, progress=None):
     return Prior(name or "heads")
 
 

@@ -44,13 +44,13 @@ def _quick() -> None:
 
 if __name__ == "__main__":
     sys.addaudithook(_watch)
-    from my3dgen.studio import app, examples, session
+    from my3dgen.studio import app, examples, registry
 
     if sys.argv[1] == "fake":
         import fake_backend
 
         fake_backend.install()
-        session.LEFT_SECONDS, session.SWEEP_SECONDS = 1.0, 1.0  # nobody waits minutes here
+        registry.LEFT_SECONDS, registry.SWEEP_SECONDS = 1.0, 1.0  # nobody waits minutes here
     else:
         _quick()
     if folder := os.environ.get("TEST_EXAMPLES"):

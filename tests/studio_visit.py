@@ -75,6 +75,17 @@ class Visit:
         late = (".mp4", "/assets/", "/queue/data")
         return [url for url in self.calls if not any(part in url for part in late)]
 
+    def quiet(self) -> list[str]:
+        """What was asked by the time that nothing new has been asked for a while.
+
+        A finished task is followed by questions of its own (what may be pressed now), on a busy machine late.
+        """
+        before = None
+        while before != (now := self.asked()):
+            before = now
+            self.page.wait_for_timeout(1_000)
+        return now
+
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
@@ -130,6 +141,7 @@ class Visit:
         self.page.locator(f"#{task}-start").click()
         expect(self.page.locator(f"#{task}-zip")).to_be_enabled()
         expect(self.page.locator(f"#{task}-panel")).to_contain_text("Done")
+        expect(self.page.locator(f"#{task}-start")).to_be_enabled()
 
     def turned(self) -> str:
         return self.page.locator(".m3-angle").inner_text()

@@ -60,6 +60,15 @@ def test_prepare_reports_accepted_and_refused(capsys, tmp_path):
     assert refused["source"].endswith("bad.jpg") and refused["reason"]
 
 
+def test_photos_of_which_none_can_be_used_are_one_line(capsys, tmp_path):
+    bad = [tmp_path / "bad.jpg", tmp_path / "worse.jpg"]
+    for path in bad:
+        path.write_bytes(b"this is no picture")
+    status, result, line = run(capsys, "prepare", *bad, "--out", tmp_path / "out")
+    assert status == 2 and len(result["refused"]) == 2 and result["accepted"] == []
+    assert "bad.jpg" in line and "worse.jpg" in line
+
+
 def test_personalize_reports_what_the_contract_says(capsys, folder, adapter, tmp_path):
     out = tmp_path / "again.safetensors"
     status, result, _ = run(
@@ -98,6 +107,18 @@ def test_every_task_runs_both_models(capsys, adapter, tmp_path, task, arguments)
         assert Path(result[who]["files"]["image"]).is_file() and -1 <= result[who]["id_sim"] <= 1
     if task in ("inpaint", "upscale"):
         assert Path(result["input"]).is_file()
+
+
+def test_identity_is_measured_against_the_photos_that_were_named(capsys, adapter, tmp_path):
+    """Without any, new looks can only be compared with the model's own idea of the person."""
+    argv = ["synthesize", "--count", 2, "--adapter", adapter, "--prior", "heads", "--out", tmp_path]
+    _, alone, _ = run(capsys, *argv)
+    _, known, _ = run(capsys, *argv, "--references", *PHOTOS)
+    for who in ("pretrained", "personalized"):
+        assert alone[who]["references"] == "the anchors' mean" and known[who]["references"] == "photos"
+        assert known[who]["id_sim"] != alone[who]["id_sim"]
+    status, _, line = run(capsys, *argv, "--references", tmp_path / "none.jpg")
+    assert status == 2 and "none.jpg" in line
 
 
 def test_export_writes_every_format(capsys, adapter, tmp_path):

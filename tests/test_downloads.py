@@ -299,13 +299,15 @@ def test_a_download_that_is_no_network_does_not_stay(cache, monkeypatch):
     assert names(cache) == []
 
 
-def test_offline_is_an_error_with_the_remedy(cache, monkeypatch):
+def test_offline_is_an_error_with_the_remedy(cache, monkeypatch, caplog):
     monkeypatch.setenv("MY3DGEN_OFFLINE", "1")
+    catalogue._announce.cache_clear()
     for name in ("ffhq", "cats"):
         with pytest.raises(My3DGenError, match="'heads'") as error:
             load_prior(name, "cpu")
         for word in (releases.RELEASES[name].official_file, str(cache), "MY3DGEN_OFFLINE", "NVIDIA"):
             assert word in str(error.value)
+    assert not caplog.records, "the licence is of no interest where there is no file"
     with serving({}) as gone:
         url = gone.url
     monkeypatch.delenv("MY3DGEN_OFFLINE")

@@ -52,7 +52,9 @@ def test_full_fine_tuning_is_a_column_and_dists_is_none_where_it_was_not_measure
 def test_the_report_names_the_network_behind_every_figure(monkeypatch, measured: int):
     figures = dict(zip(FIGURES[:measured], (0.5, 1.0, 0.4), strict=False))
     found = {"person": "ann", "photos": 0.9, "pretrained": figures, "personalized": figures}
-    monkeypatch.setattr(measuring, "load", lambda _: SimpleNamespace(name="heads", kind="person"))
+    monkeypatch.setattr(
+        measuring, "load", lambda _: SimpleNamespace(name="heads", kind="person", personalized=id)
+    )
     monkeypatch.setattr(protocol, "read_person", lambda folder: SimpleNamespace(name=folder))
     monkeypatch.setattr(protocol, "held_out", lambda *_, full: (found, {}))
     monkeypatch.setattr(adapter, "load_adapter", lambda path: None)

@@ -11,7 +11,7 @@ from my3dgen.evaluation import ready
 from my3dgen.personal.adapter import load_adapter
 from my3dgen.priors import load_prior
 from my3dgen.studio import examples, service
-from my3dgen.studio.session import Registry
+from my3dgen.studio.registry import Registry
 
 PEOPLE = examples.listed()
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import my3dgen
+from my3dgen.assets import asset
 from my3dgen.evaluation.metrics import embed, identity_similarity, networks
 from my3dgen.models.identity import load_identity
 from my3dgen.models.perceptual import load_perceptual
@@ -94,3 +95,13 @@ def test_masked_pixels_do_not_count():
     mask[..., :64] = 0
     assert float(distance(a, b)) > 0.1
     assert float(distance(a, b, mask)) == 0
+
+
+def test_an_asset_that_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("MY3DGEN_ASSETS", str(tmp_path))
+    with pytest.raises(my3dgen.My3DGenError, match="Get a complete checkout"):
+        asset("heads.safetensors")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (tmp_path / "heads.safetensors").write_text(pointer)
+    with pytest.raises(my3dgen.My3DGenError, match="git lfs pull"):
+        my3dgen.load_prior("heads", "cpu")

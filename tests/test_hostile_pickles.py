@@ -134,6 +134,12 @@ def test_whatever_strange_numbers_lead_to_is_one_sentence(tmp_path, error):
         raise error
 
 
+def test_a_number_as_long_as_a_book_is_refused(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"G_ema": 2**100_000}, protocol=4))
+    with pytest.raises(My3DGenError, match="larger number"):
+        load_prior(tmp_path / "a.pkl", "cpu")
+
+
 def test_a_configuration_with_endless_numbers_is_refused():
     for values in ('{"channels": [[1e400, 64]]}', f'{{"camera_pivot": [{10**400}, 0, 0]}}'):
         with pytest.raises(My3DGenError, match="configuration"):

@@ -1,5 +1,6 @@
 """Projection, personalization and inversion on `heads` with an example person: behaviour, not quality."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import my3dgen
 from my3dgen.evaluation import reconstruction
 from my3dgen.models.eg3d import lora
-from my3dgen.personal import dataset, directions
+from my3dgen.personal import dataset, directions, hull
+from my3dgen.personal.degradations import Downsampled
 from my3dgen.personal.encode import Basis, Latents, basis, encode
 from my3dgen.personal.objective import Objective, head_region, targets
 from my3dgen.personal.pose import corrected
@@ -185,19 +188,19 @@ def test_photos_and_anchors_must_match(prior, faces, anchors):
 
 
 def test_pixels_outside_the_photo_never_count(prior, faces):
-    face = faces[0]
-    valid = np.ones_like(face.valid)
-    valid[:200] = False
-    spoiled = face.image.copy()
-    spoiled[:190] = 255 - spoiled[:190]
-    one, two = (targets(prior, [replace(face, valid=valid, image=i)]) for i in (face.image, spoiled))
-    picture = torch.zeros(1, 3, 256, 256)
-    assert torch.allclose(_mse(picture, one), _mse(picture, two), atol=1e-6)
-    assert float(one.weight_high[0, 0, :95].max()) == 0
-
-
-def _mse(picture, t):
-    return ((picture - t.high).square() * t.weight_high).mean()
+    valid = np.ones_like(faces[0].valid)
+    valid[:201] = valid[:, :7] = False  # not where a smaller picture's pixels end
+    spoiled = np.where(valid[..., None], faces[0].image, 255 - faces[0].image)
+    one, two = (replace(faces[0], valid=valid, image=i) for i in (faces[0].image, spoiled))
+    a, b = (targets(prior, [face]) for face in (one, two))
+    assert torch.equal(a.high, b.high) and torch.equal(a.low, b.low)
+    assert float(a.weight_high[0, 0, :101].max()) == 0 and float(a.weight_high[0, 0, :, :4].max()) == 0
+    assert float(a.weight_low[0, 0, :26].max()) == 0 and float(a.weight_low[0, 0, 30, 20:40].min()) > 0
+    # and so a fit finds the same, in W and in the hull
+    anchors = [my3dgen.project(prior, [face], steps=1) for face in (one, two)]
+    assert torch.equal(anchors[0].ws, anchors[1].ws) and torch.equal(anchors[0].cameras, anchors[1].cameras)
+    fits = [hull.fit(prior, face, Downsampled(20), steps=1) for face in (one, two)]
+    assert torch.equal(fits[0].ws, fits[1].ws)
 
 
 def test_the_head_region_covers_the_landmarks(faces):
@@ -357,6 +360,63 @@ def test_a_damaged_data_set_is_one_sentence(tmp_path, row):
         dataset.read_faces(tmp_path)
 
 
+def test_masks_of_the_version_before_are_read_and_replaced(faces, tmp_path):
+    half = np.arange(512)[None] + np.zeros((512, 1)) < 256
+    dataset.write_faces(tmp_path, [replace(faces[0], valid=half)])
+    assert [path.suffix for path in tmp_path.glob("*_valid*")] == [".npy"], "no picture that is no face"
+    (tmp_path / "image_0_valid.npy").unlink()
+    Image.fromarray(half).save(tmp_path / "image_0_valid.png")
+    assert np.array_equal(dataset.read_faces(tmp_path)[0].valid, half)
+    dataset.write_faces(tmp_path, faces[:1])
+    assert not list(tmp_path.glob("*.png.*")) and not (tmp_path / "image_0_valid.png").exists()
+
+
+def test_a_foreign_data_set_is_not_written_over(faces, tmp_path):
+    labels = json.dumps({"labels": [["img00000.png", faces[0].camera.tolist()]]})
+    (tmp_path / "dataset.json").write_text(labels)
+    with pytest.raises(my3dgen.My3DGenError, match="not from here"):
+        dataset.write_faces(tmp_path, faces)
+    assert (tmp_path / "dataset.json").read_text() == labels
+
+
+def test_damaged_arrays_cameras_and_notes_are_one_sentence(prior, faces, anchors, tmp_path):
+    half = replace(faces[0], valid=np.arange(512)[None] + np.zeros((512, 1)) < 256)
+    dataset.write_faces(tmp_path, [half])
+    dataset.write_anchors(tmp_path, my3dgen.Anchors(anchors.ws[:1], anchors.cameras[:1]))
+    latent, mask = tmp_path / "image_0_latent.npy", tmp_path / "image_0_valid.npy"
+    whole = latent.read_bytes(), mask.read_bytes()
+    vast = io.BytesIO()
+    np.lib.format.write_array_header_1_0(vast, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)})
+    zipped = io.BytesIO()
+    np.savez(zipped, a=np.zeros(3))
+    for content in (b"PK\x03\x04", zipped.getvalue(), b"\x93NUMPY\x01\x00\x04\x00{{{{", vast.getvalue()):
+        latent.write_bytes(content)
+        with pytest.raises(my3dgen.My3DGenError, match="delete it to project anew"):
+            dataset.read_anchors(tmp_path, prior.num_ws, prior.config.w_dim)
+        mask.write_bytes(content)
+        with pytest.raises(my3dgen.My3DGenError, match="prepare the folder anew"):
+            dataset.read_faces(tmp_path)
+    mask.write_bytes(whole[1])
+    notes = json.loads((tmp_path / dataset.EXTRAS).read_text())
+    for change in ({"landmarks": [[1, 2], [3]]}, {"warnings": 3}, {"image": ["a"]}, {"camera": [1]}):
+        (tmp_path / dataset.EXTRAS).write_text(json.dumps({"faces": [notes["faces"][0] | change]}))
+        with pytest.raises(my3dgen.My3DGenError, match="damaged; prepare"):
+            dataset.read_faces(tmp_path)
+    (tmp_path / dataset.EXTRAS).unlink()
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [["image_0.png", [0.0] * 25]]}))
+    with pytest.raises(my3dgen.My3DGenError, match="does not see a face"):
+        dataset.read_faces(tmp_path)
+
+
+def test_a_fully_tuned_prior_knows_where_it_came_from(prior, faces, anchors):
+    """Its hash is the original's, so whatever is kept or trained under that hash must be the original's, too."""
+    full = my3dgen.full_fine_tuning(prior, faces, anchors, options=replace(FAST, steps=1))
+    assert full.base is prior and full.sha256 == prior.sha256
+    options = replace(FAST, steps=0)
+    a, b = (my3dgen.personalize(p, faces, anchors, options=options) for p in (prior, full))
+    assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
+
+
 def test_a_mirrored_copy_is_no_other_photo(prior, faces, anchors, monkeypatch):
     """In the earlier release's folders it is called image_0_mirror.png."""
     vectors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]]), dim=1)
@@ -364,6 +424,10 @@ def test_a_mirrored_copy_is_no_other_photo(prior, faces, anchors, monkeypatch):
     three = [replace(faces[0], source=s) for s in ("image_0.png", "image_0_mirror.png", "image_1.png")]
     known = my3dgen.Anchors(anchors.ws[[0, 0, 1]], anchors.cameras[[0, 0, 1]])
     assert reconstruction.to_other_photos(prior, prior, three, known)["photos"] < 0.1
+    # names with dots in them, as messengers make
+    dotted = [replace(faces[0], source=s) for s in ("a 10.12.22.jpeg", "b.jpg")]
+    dotted.insert(1, dotted[0].mirrored())
+    assert reconstruction.to_other_photos(prior, prior, dotted, known)["photos"] < 0.1
     # two files of one name are two photos, and with one photo and its copy that photo is all there is
     same_name = [replace(faces[0], source=s) for s in ("a/IMG_1.jpg", "b/IMG_1.jpg", "c/IMG_2.jpg")]
     assert reconstruction.to_other_photos(prior, prior, same_name, known)["photos"] == pytest.approx(

@@ -13,6 +13,7 @@ import my3dgen
 from my3dgen.evaluation.metrics import perceptual_distance
 from my3dgen.faces.align import Placement
 from my3dgen.faces.regions import REGIONS, painted_mask, region_mask
+from my3dgen.personal import hull as fitting
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Downsampled, Identity, Masked
 from my3dgen.personal.encode import encode
@@ -402,8 +403,35 @@ def test_a_square_without_a_findable_face_is_taken_as_the_crop(prior):
         upscale(prior, np.full((20, 30, 3), 128, np.uint8))
 
 
-def test_photos_that_are_not_small_ask_for_a_size(prior, face):
-    with pytest.raises(my3dgen.My3DGenError, match="Give a size"):
-        upscale(prior, replace(face, placement=Placement(1.0, (0.0, 0.0))))
+def test_photos_that_are_not_small_are_reduced_first(prior, face):
+    large = replace(face, placement=Placement(1.0, (0.0, 0.0)))
+    result = upscale(prior, large, steps=0)
+    assert result.figures["side"] == 32 and "512 pixels a side" in result.extra["note"]
+    again = upscale(prior, face, size=32, steps=0)
+    assert np.array_equal(result.images["image"], again.images["image"])
+    assert result.figures["lanczos_perceptual"] == again.figures["lanczos_perceptual"], (
+        "the original is the truth"
+    )
     with pytest.raises(my3dgen.My3DGenError, match="from 16 to 256"):
         upscale(prior, face, size=8)
+
+
+def test_a_start_from_the_encoders_guess_is_not_stuck_at_the_hulls_edge(prior, face, monkeypatch):
+    """Raw weights at the edge lie far below the others, and the penalty on their sum would push them all."""
+    random = torch.Generator().manual_seed(0)
+    ws = prior.w_avg + prior.w_std * torch.randn(30, 1, prior.config.w_dim, generator=random)
+    anchors = Anchors(ws.expand(-1, prior.num_ws, -1), torch.from_numpy(face.camera).expand(30, -1))
+    far = prior.w_avg + 5 * prior.w_std * torch.randn(1, prior.config.w_dim, generator=random)
+    monkeypatch.setattr(fitting, "encode", lambda *_: far)
+    losses = iter(range(1000, 0, -1))  # the last one tried is the guess
+    monkeypatch.setattr(fitting._Comparison, "loss", lambda *_: torch.tensor(float(next(losses))))
+    search = fitting._Search(prior, face, Identity(), anchors, HullOptions.for_prior(prior))
+    assert not torch.allclose(search.shared, search.shared.mean(), atol=1e-3), "it is not the mean"
+    assert abs(float(search.shared.sum()) - 1) < 0.2
+
+
+def test_a_photo_is_not_quietly_left_out(prior, face):
+    with pytest.raises(my3dgen.My3DGenError, match="interpolate .* start=.* not 'Face'"):
+        my3dgen.compare("interpolate", prior, None, face)
+    with pytest.raises(my3dgen.My3DGenError, match="synthesize .* no photo"):
+        my3dgen.compare("synthesize", prior, None, "me.jpg")

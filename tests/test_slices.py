@@ -224,7 +224,9 @@ def test_an_inversion_with_tuning_in_both_models_in_slices(prior, faces, adapter
     me, reports = prior.personalized(adapter), []
 
     def work():
-        return my3dgen.compare("invert", prior, me, faces[0], reports.append, steps=3, tuning_steps=2)
+        return my3dgen.compare(
+            "invert", prior, me, faces[0], progress=reports.append, steps=3, tuning_steps=2
+        )
 
     whole = work()
     told, seconds = [(r.stage, r.step) for r in reports], whole.personalized.figures["seconds"]

@@ -234,9 +234,39 @@ def test_no_address_is_fetched_for_a_client_and_no_page_is_saved(app: Served):
     status, answer = _call(app, "load_adapter", [{"path": elsewhere, "meta": {"_type": "gradio.FileData"}}])
     assert status == "error"
     assert "EXTERNAL" not in app.log.read_text()
-    for path in (f"file={elsewhere}", f"file=/{elsewhere}", "deep_link?session_hash=abc"):
+    fetched = {"path": elsewhere, "meta": {"_type": "gradio.FileData"}}
+    status, answer = _call(
+        app, "render", [fetched, 0, 0, None]
+    )  # to any component, not only to those for files
+    assert status == "error" and "fetches nothing" in answer
+    closed = (f"file={elsewhere}", f"file=/{elsewhere}", f"file/{elsewhere}", "deep_link?session_hash=abc")
+    for path in closed:
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{app.url}/gradio_api/{path}")
+
+
+def test_what_is_no_file_gets_a_sentence_and_stays_out_of_the_log(app: Served, client: Client):
+    before = len(app.log.read_text())
+    for values, name in (
+        ([["/home/x/anna.jpg"], True], "prepare"),
+        (["/home/x/anna.jpg", 0, 0], "invert"),
+    ):
+        status, answer = _call(app, name, [*values, *[None] * (3 if name == "invert" else 1)][:4])
+        assert status == "error" and "handle_file" in answer, answer
+    for rank, words in (("abc", "rank is abc; it must be a number"), (2.5, "must be a whole number")):
+        with pytest.raises(AppError, match=words):
+            client.predict("heads", rank, 5, 0, False, api_name="/personalize")
+    said = app.log.read_text()[before:]
+    assert "anna" not in said and "Traceback" not in said
+
+
+def test_nothing_passes_by_the_queue(app: Served):
+    body = json.dumps({"data": ["ben"]}).encode()
+    request = urllib.request.Request(
+        f"{app.url}/gradio_api/run/load_example", body, {"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(request)
 
 
 def test_no_file_is_no_adapter(client: Client):

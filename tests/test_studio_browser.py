@@ -36,7 +36,7 @@ def test_from_selfies_to_a_rebuilt_photo(visit, photos, width: str):
     front = page.locator("[data-side=personalized] img").get_attribute("src")
     stage = page.locator(".m3-stage3d")
     stage.scroll_into_view_if_needed()
-    box, calls = stage.bounding_box(), len(v.asked())
+    calls, box = v.quiet(), stage.bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.move(*middle)
     page.mouse.down()
@@ -45,7 +45,7 @@ def test_from_selfies_to_a_rebuilt_photo(visit, photos, width: str):
     assert "to its right" in v.turned()
     assert page.locator("[data-side=personalized] img").get_attribute("src") != front
     expect(page.get_by_text("Extrapolated")).to_be_visible()
-    assert len(v.asked()) == calls, "turning asks the server nothing"
+    assert v.quiet() == calls, "turning asks the server nothing"
     red, _, blue = v.colour("[data-side=personalized] img")
     assert red > blue + 20
     page.locator("#to-inversion").click()

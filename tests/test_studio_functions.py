@@ -18,7 +18,8 @@ from my3dgen.progress import Progress
 from my3dgen.studio import api_tasks, compute, examples, folders, jobs, photo_set, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
 from my3dgen.studio.looking import ViewGrid
-from my3dgen.studio.session import LEFT_SECONDS, MODELS, Registry, upload_root
+from my3dgen.studio.registry import LEFT_SECONDS, Registry, upload_root
+from my3dgen.studio.session import LENT, MODELS, RESULT_BYTES
 
 
 def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -124,6 +125,96 @@ def test_what_a_job_writes_after_the_deletion_is_deleted_again(monkeypatch, tmp_
     assert not session.folder.exists() and forgotten == [id(mine)] * 2
     with pytest.raises(My3DGenError, match="deleted"):
         session.new_path("later.mp4")
+
+
+def test_neither_a_strange_hash_nor_a_failure_ends_expiry_and_deletion(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    strange = "\ud800"  # half a surrogate pair, which JSON can hold
+    registry.get(strange)
+    assert registry.knows(strange) and not registry.knows("\ud801")
+    registry.on_sweep = lambda: 1 / 0
+    session = registry.get("me")
+    kept = Path(session.new_path("me.png"))
+    kept.write_bytes(b"x")
+    os.utime(kept, (0, 0))
+    registry.sweep()
+    assert kept.stat().st_mtime > 0, "files of those who are here are kept young all the same"
+    registry.get("me").photos = [object()]
+    assert registry.delete("me") is True and not kept.exists()
+    registry.on_sweep = lambda: None  # its sweeper goes on
+
+
+def test_a_deleted_session_claims_and_lends_nothing(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    session = registry.get("me")
+    registry.delete("me")
+    with pytest.raises(My3DGenError, match="deleted"):
+        registry.owns_uploads(session, [str(tmp_path)])
+    with pytest.raises(My3DGenError, match="deleted"):
+        session.remember_lent("a", object())
+    other = registry.get("you")
+    gone = [each for i in range(LENT + 2) for each in other.remember_lent(str(i), i)]
+    assert gone == [0, 1] and len(other.lent) == LENT
+
+
+def test_results_and_projections_are_kept_by_what_they_weigh_too(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session = Registry().get("me")
+    for name, weight in (("a", 4), ("b", 5), ("c", 3)):
+        session.remember_result(name, SimpleNamespace(bytes=weight * RESULT_BYTES // 10))
+    assert list(session.results) == ["b", "c"]
+    session.remember_result("film", SimpleNamespace(bytes=2 * RESULT_BYTES))
+    assert list(session.results) == ["film"]  # whoever asked for it may ask again
+    for i in range(MODELS + 1):
+        session.remember_anchors(str(i), object())
+    assert len(session.anchors) == MODELS and "0" not in session.anchors
+
+
+def test_photos_of_which_none_is_usable_change_nothing(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(service.priors, "checked", lambda name: name or "heads")
+    monkeypatch.setattr(service.compute, "kind_of", lambda name: ({"cats": "cat"}.get(name, "person"), ""))
+    read = []
+
+    def prepare(photos, progress, kind):
+        read.append(kind)
+        refused = "no cat" if kind == "cat" else None
+        face = Face("photo 1", np.zeros((2, 2, 3), np.uint8), camera=np.zeros(25), refused=refused)
+        return [face for _ in photos]
+
+    monkeypatch.setattr("my3dgen.studio.compute.prepare", prepare)
+    session = Registry().get("me")
+    with pytest.raises(My3DGenError, match="no cat"):
+        service.add_photos(session, ["a.jpg"], True, replace_all=True, prior="cats")
+    assert session.prior == "" and read == ["cat"]
+    service.add_photos(session, ["a.jpg"], True, replace_all=True, prior="heads")
+    assert session.prior == "heads" and len(session.photos) == 1
+
+
+def test_photos_that_are_there_already_are_not_read_again(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session = Registry().get("me")
+    session.photos = [SimpleNamespace(original=f"{i}.jpg", digest=str(i), face=None) for i in range(49)]
+    read = []
+    monkeypatch.setattr(service.compute, "prepare", lambda photos, *_: read.append(photos) or 1 / 0)
+    assert service.add_photos(session, ["0.jpg", "48.jpg"], True) == 0 and not read
+    with pytest.raises(ZeroDivisionError):  # 49 and a new one are 50, though the browser sends all
+        service.add_photos(session, [f"{i}.jpg" for i in range(50)], True)
+    assert read == [["49.jpg"]]
+
+
+def test_an_adapter_downloads_no_prior(monkeypatch, tmp_path: Path):
+    """Nobody chose that prior, so nobody has seen its licence."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(service.priors, "installed", lambda name: name == "heads")
+    monkeypatch.setattr("my3dgen.load_adapter", lambda path: SimpleNamespace(prior_name=path))
+    session = Registry().get("me")
+    assert service.model_for(session, "heads").prior == "heads"
+    for ask in (service.load_adapter, service.model_for):
+        with pytest.raises(My3DGenError, match="choose that prior in Personalize"):
+            ask(session, "ffhq")
 
 
 def test_an_empty_session_has_nothing_to_delete():
@@ -277,6 +368,40 @@ def test_photos_keep_the_servers_folders_to_themselves():
     (photo,) = photo_set.of_faces(faces, [faces[0].source], "person")
     assert (photo.name, photo.face.refused) == ("a.jpg", "This is the same picture as b.jpg.")
     assert folder not in photo.face.source
+
+
+def test_the_example_picked_last_stays_and_the_one_before_takes_its_photo_along(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session, started = Registry().get("me"), []
+    people = {
+        name: SimpleNamespace(name=name, photos=[f"{name}.jpg"], adapter=None) for name in ("anna", "ben")
+    }
+    monkeypatch.setattr(examples, "named", people.get)
+
+    def read(person, progress):
+        started.append(person.name)
+        if person.name == "anna" and len(started) == 1:  # while she is read, Ben is picked
+            service.load_example(session, "ben")
+        return [Face(person.photos[0], refused="no face")]
+
+    monkeypatch.setattr(service, "_example_faces", read)
+    service.load_example(session, "anna")
+    assert started == ["anna", "ben"]
+    assert session.example == "ben" and session.photos[0].name == "ben.jpg"
+    mine, lent = str(tmp_path / "mine.png"), session.new_path("test_00.jpg")
+    for photo, kept in ((mine, mine), (lent, None)):
+        session.photo = photo
+        service.load_example(session, "ben")
+        assert session.photo == photo  # of the same person
+        service.load_example(session, "anna")
+        assert session.photo == kept
+        service.load_example(session, "ben")
+
+
+def test_photos_from_the_camera_are_counted():
+    face = Face("photo 1", refused="no face")
+    photos = photo_set.of_faces([face, face], [b"1", b"2"], "person", taken=3)
+    assert [photo.name for photo in photos] == ["camera photo 4", "camera photo 5"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "1", True, 2.5, 11])

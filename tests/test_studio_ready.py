@@ -21,7 +21,8 @@ from my3dgen.studio import (
     tab_interpolation,
     tab_inversion,
 )
-from my3dgen.studio.session import Model, Registry
+from my3dgen.studio.registry import Registry
+from my3dgen.studio.session import Model
 
 COLOUR = (210, 60, 60)
 

@@ -19,7 +19,8 @@ from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, jobs, panels, service, tab_compare, task_panel, tasks
 from my3dgen.studio.page import Job, Page
-from my3dgen.studio.session import Model, Registry, Session
+from my3dgen.studio.registry import Registry
+from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import TaskPanel
 from my3dgen.studio.tasks import Missing, Outcome
 
@@ -238,7 +239,7 @@ def test_what_the_others_made_is_shown_and_in_the_zip(
 def test_loading_a_prior_keeps_nobody_waiting_who_uses_another(session: Session, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
 
-    def slow(name):
+    def slow(name, progress=None):
         begun.set()
         assert go_on.wait(120)
         return fake_backend.Prior(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_backend
 import numpy as np
@@ -22,15 +23,17 @@ from my3dgen.studio import (
     compute,
     figures,
     painter,
+    panels,
     tab_edit,
+    tab_inpainting,
     tab_interpolation,
     tab_new_looks,
     task_photo,
     tasks,
 )
 from my3dgen.studio.pictures import contact_sheet
-from my3dgen.studio.session import Model, Registry
-from my3dgen.studio.tab_upscale import AUTOMATIC, DEMONSTRATION, size_for
+from my3dgen.studio.registry import Registry
+from my3dgen.studio.session import Model
 
 RED, BLUE = (200, 60, 60), (60, 60, 200)
 # Three anchors on a line: the last is nearest to the second.
@@ -222,6 +225,22 @@ def test_a_painted_mask_comes_back_as_it_was_left():
     assert not painter.painted(painter.canvas(np.zeros((512, 512, 3), np.uint8), ~mask & mask)).any()
 
 
+def test_a_mask_goes_with_no_other_photo(monkeypatch: pytest.MonkeyPatch):
+    """Whoever starts before the next photo's crop is there would hide what was marked on the last one."""
+    crops = {name: np.full((512, 512, 3), value, np.uint8) for name, value in (("a", 90), ("b", 160))}
+    monkeypatch.setattr(task_photo, "face", lambda session, photo: SimpleNamespace(image=crops[photo]))
+    asked = []
+    monkeypatch.setattr(tasks, "inpaint", lambda *values: asked.append(values[2]) or iter(()))
+    mask = np.zeros((512, 512), bool)
+    mask[:9] = True
+    canvas = painter.canvas(crops["a"], mask)
+    list(tab_inpainting._run(None, MODEL, "a", canvas, None, 0))
+    with pytest.raises(My3DGenError, match="painted on another photo"):
+        list(tab_inpainting._run(None, MODEL, "b", canvas, None, 0))
+    list(tab_inpainting._run(None, MODEL, "b", None, "eyes", 0))
+    assert asked == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "mask",
     [
@@ -235,14 +254,6 @@ def test_a_painted_mask_comes_back_as_it_was_left():
 def test_a_mask_that_is_none_gets_one_sentence(mask):
     with pytest.raises(My3DGenError, match="paint it again"):
         painter.painted({"mask": mask})
-
-
-def test_small_photos_stay_and_large_ones_are_reduced(tmp_path: Path):
-    for side in (48, 700):
-        Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
-    assert size_for(str(tmp_path / "48.png"), AUTOMATIC) == 0
-    assert size_for(str(tmp_path / "700.png"), AUTOMATIC) == DEMONSTRATION
-    assert size_for(str(tmp_path / "700.png"), 64) == 64
 
 
 def test_held_out_photos_are_named_by_place_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -342,12 +353,20 @@ def test_the_curve_is_shown_for_what_it_was_measured_with_only():
     measured = tab_edit._shown(outcome, pictures, "smile", 1.0, "project")
     assert "m3-plot" in measured.more[0]
     assert "0.60" in measured.figures
-    for attribute, policy, said in (("smile", "stop", "Stop there"), ("age", "project", "Age")):
+    for attribute, policy, said in (("smile", "stop", "Stop at the edge"), ("age", "project", "Age")):
         shown = tab_edit._shown(outcome, pictures, attribute, 1.0, policy)
         assert "m3-plot" not in shown.more[0]
-        assert said in shown.more[0]
+        assert said in shown.figures
         assert "press Rebuild and edit again" in shown.figures
-        assert shown.more[1] == ""
+        assert shown.more == ("", "")
+
+
+def test_stages_are_named_with_task_and_model():
+    assert panels.stage_words("project").startswith("Projection")
+    assert panels.stage_words("pretrained: fit") == "Pretrained model: finding this photo"
+    words = panels.stage_words("Smile +1, 2 of 6: personalized: fit")
+    assert words == "Smile +1, 2 of 6 · Personalized model: finding this photo"
+    assert panels.stage_words("download heads (MB)") == "Download heads (MB)"
 
 
 def edited_outcome() -> tasks.Outcome:

@@ -15,7 +15,8 @@ from typing import NoReturn
 from my3dgen.cli import making, measuring, tasks
 from my3dgen.errors import My3DGenError
 
-FULL = ("MemoryError", "OutOfMemoryError")  # by name: torch is not imported for its own
+# how full memory is told, by name and words: torch is not imported for its own
+FULL = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     except (MemoryError, RuntimeError) as error:
-        if type(error).__name__ not in FULL:
+        if not any(word in f"{type(error).__name__} {error}" for word in FULL):
             raise
         print(
             "my3dgen: the memory is full; close other programs, use --device cpu, or a smaller prior (--prior heads)",
@@ -86,6 +87,15 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--out", required=True, help="folder for the pictures")
 
+    def with_figures(sub):
+        with_task(sub)
+        sub.add_argument(
+            "--references",
+            nargs="+",
+            metavar="PHOTO",
+            help="other photos of the person, for the identity score (default: what the task has, as its JSON says)",
+        )
+
     sub = command("prepare", making.prepare, "photos -> crops with cameras")
     sub.add_argument("photos", nargs="+", metavar="PHOTO")
     sub.add_argument("--out", required=True, help="folder for the crops")
@@ -118,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("photo", metavar="PHOTO")
     sub.add_argument("--steps", type=int, help="projection steps")
     sub.add_argument("--tuning-steps", type=int, default=0, help="pivotal tuning steps; 0: projection only")
-    with_task(sub)
+    with_figures(sub)
 
     sub = command("inpaint", tasks.inpaint, "paint a part of a photo anew")
     sub.add_argument("photo", metavar="PHOTO")
@@ -129,13 +139,17 @@ def _parser() -> argparse.ArgumentParser:
         "--region", default="centre", help="without a mask: centre, eyes, nose, mouth or 'lower face'"
     )
     sub.add_argument("--steps", type=int, help="steps of the fit")
-    with_task(sub)
+    with_figures(sub)
 
     sub = command("upscale", tasks.upscale, "enlarge a small photo")
     sub.add_argument("photo", metavar="PHOTO")
-    sub.add_argument("--size", type=int, help="reduce the crop to this side first (a demonstration)")
+    sub.add_argument(
+        "--size",
+        type=int,
+        help="reduce the crop to this side first (default: a photo that is not small, to 32)",
+    )
     sub.add_argument("--steps", type=int, help="steps of the fit")
-    with_task(sub)
+    with_figures(sub)
 
     sub = command("interpolate", tasks.interpolate, "walk from one anchor or photo to another")
     sub.add_argument(
@@ -146,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("end", nargs="?", metavar="END", help="anchor number or photo")
     sub.add_argument("--steps", type=int, default=10, help="pictures along the way")
-    with_task(sub)
+    with_figures(sub)
 
     sub = command("synthesize", tasks.synthesize, "new pictures of the person")
     sub.add_argument("--count", type=int, default=6)
@@ -155,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rule", default="dirichlet", choices=("dirichlet", "three"), help="how the hull is sampled"
     )
     sub.add_argument("--strength", type=float, default=1.0, help="0: the person's mean .. 1: as sampled")
-    with_task(sub)
+    with_figures(sub)
 
     sub = command("edit", tasks.edit, "more or less of a smile, of age, ...")
     sub.add_argument("photo", metavar="PHOTO", help="a photo, or the number of an anchor")
@@ -168,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how much of the change is made of the person's own moments: up to the hull's nearest point, to its edge, or across it",
     )
     sub.add_argument("--steps", type=int, help="steps of the fit")
-    with_task(sub)
+    with_figures(sub)
 
     sub = command("export", tasks.export, "mesh, turntable and picture")
     sub.add_argument(

@@ -16,7 +16,9 @@ from my3dgen.progress import Progress
 def load(args):
     """The prior that the arguments name, or the default one."""
     from my3dgen.priors import load_prior
+    from my3dgen.priors.catalogue import own_source
 
+    own_source()  # a mistake in MY3DGEN_WEIGHTS is said before anything takes long
     prior = load_prior(args.prior, device=args.device, progress=progress)
     say_kind(prior.kind)
     return prior

@@ -36,8 +36,8 @@ def prepare(args):
     ]
     refused = [{"source": f.source, "reason": f.refused} for f in faces if f.refused]
     if not accepted:
-        for row in refused:
-            print(f"my3dgen: {row['source']}: {row['reason']}", file=sys.stderr)
+        reasons = "; ".join(f"{row['source']}: {row['reason']}" for row in refused)
+        print(f"my3dgen: none of the {len(refused)} photos can be used ({reasons})", file=sys.stderr)
     return (0 if accepted else 2), {"accepted": rows, "refused": refused}
 
 

@@ -35,13 +35,13 @@ def evaluate(args):
         raise My3DGenError(
             f"faces are compared by networks that know people; the prior {prior.name!r} knows none"
         )
+    people = [read_person(folder) for folder in folders]
+    ready = [load_adapter(Path(folder) / layout.ADAPTER) for folder in folders] if args.ready else []
+    for each in ready:
+        prior.personalized(each)  # does it fit this prior?
     rows, task_rows, overview = [], {}, {}
-    for folder in folders:
-        person = read_person(folder)
-        if args.ready:
-            adapter, seconds = load_adapter(Path(folder) / layout.ADAPTER), None
-        else:
-            adapter, seconds = fit_person(prior, person, rank=args.rank)
+    for i, person in enumerate(people):
+        adapter, seconds = (ready[i], None) if args.ready else fit_person(prior, person, rank=args.rank)
         row, pictures = held_out(prior, person, adapter, full=not args.no_full)
         rows.append(row | {"seconds": seconds})
         if args.tasks:

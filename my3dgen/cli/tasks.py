@@ -116,11 +116,15 @@ def _anchor(prior, adapter, index: int):
 
 def _compare(args, task: str, photo=None, **options):
     """Run a task on both models, write its pictures and say what was measured."""
+    from my3dgen.faces import prepare
+    from my3dgen.personal.objective import usable
     from my3dgen.tasks import compare
 
     start = time.monotonic()
     writable(args.out)
     prior, _, me = models(args)
+    if args.references:
+        options["references"] = usable(prepare(args.references, progress, kind=prior.kind))
     done = compare(task, prior, me, photo, progress=progress, **options)
     shown = None if done.input is None else write(args.out, "input", {"image": done.input})["image"]
     result = {"input": shown, "networks": done.pretrained.networks}

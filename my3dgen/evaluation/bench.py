@@ -76,7 +76,7 @@ def _median(run, repeat: int, device: torch.device) -> float:
         start = time.perf_counter()
         run()
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         if i:  # the first run warms up
             times.append(1000 * (time.perf_counter() - start))
     return round(sorted(times)[len(times) // 2], 2)

@@ -26,7 +26,8 @@ def to_other_photos(prior, me, faces: Sequence[Face], anchors: Anchors) -> dict[
     for who, model in (("pretrained", prior), ("personalized", me)):
         pictures = [to_uint8(model.render(w, c)) for w, c in zip(anchors.ws, anchors.cameras, strict=True)]
         rows[who] = embed(pictures)
-    names = [Path(f.source).stem for f in faces]
+    # a mirrored copy has no ending any more, and what is left may have dots
+    names = [f.source if f.source.endswith("_mirror") else Path(f.source).stem for f in faces]
     # a photo and its mirrored copy are the same; two files of one name are not
     alone = torch.eye(len(faces), dtype=torch.bool)
     alone |= torch.tensor([[f"{a}_mirror" == b or a == f"{b}_mirror" for b in names] for a in names])

@@ -30,7 +30,7 @@ def every_task(prior, me, person: Person, photos: int = 2, progress=None) -> dic
     tests, references = person.tests[:photos], person.references
 
     def run(task: str, photo=None, **options):
-        return compare(task, prior, me, photo, progress, references=references, **options)
+        return compare(task, prior, me, photo, progress=progress, references=references, **options)
 
     rows = {
         "inpaint": _row([run("inpaint", face, region="centre") for face in tests]),

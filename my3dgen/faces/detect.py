@@ -9,16 +9,14 @@ import os
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import dlib
 import numpy as np
 
+from my3dgen.assets import asset
 from my3dgen.errors import My3DGenError
 from my3dgen.faces.face import mirror_landmarks
-
-PREDICTOR = Path(__file__).resolve().parents[2] / "assets" / "landmarks68.dat"
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def _detector() -> dlib.fhog_object_detector:
 
 
 def _predictor() -> dlib.shape_predictor:
-    return _load_predictor(str(os.environ.get("MY3DGEN_LANDMARKS") or PREDICTOR))
+    return _load_predictor(os.environ.get("MY3DGEN_LANDMARKS") or str(asset("landmarks68.dat")))
 
 
 def require_predictor() -> None:

@@ -9,18 +9,17 @@ brings the mean error of the rotation from 3.7 to about 1.2 degrees.
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 from scipy.optimize import least_squares
 
 from my3dgen import cameras
+from my3dgen.assets import asset
 from my3dgen.errors import My3DGenError
 from my3dgen.faces.align import SIZE
 
-MODEL = Path(__file__).resolve().parents[2] / "assets" / "face68.npz"  # pretraining/landmark_shapes.py
-
+MODEL = "face68.npz"  # in assets/, from pretraining/landmark_shapes.py
 # How far each landmark is trusted: the contour (0-16) slides along the cheek as the head turns.
 WEIGHTS_68 = np.array([0.4] * 17 + [0.7] * 10 + [1.0] * 41)
 _NOISE = 3.0 / 512  # usual error of a landmark, in picture widths
@@ -33,11 +32,12 @@ def model() -> tuple[np.ndarray, np.ndarray]:
 
     Made from USC ICT-FaceKit (MIT licence), laid onto EG3D's five standard points (method.md section 3).
     """
+    path = asset(MODEL)
     try:
-        with np.load(MODEL, allow_pickle=False) as data:
+        with np.load(path, allow_pickle=False) as data:
             return data["mean"].astype(np.float64), data["modes"].astype(np.float64)
     except (OSError, KeyError, ValueError):
-        raise My3DGenError(f"{MODEL} is missing or damaged; restore it from the repository.") from None
+        raise My3DGenError(f"{path} is damaged; restore it from the repository.") from None
 
 
 def mean_landmarks(camera: np.ndarray) -> np.ndarray:

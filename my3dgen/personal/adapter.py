@@ -116,9 +116,11 @@ def load_adapter(path: str | Path) -> Adapter:
     Raises `My3DGenError` where the file is missing, too large, damaged, of another kind, or holds values that
     are not finite.
     """
-    path = Path(path)
     try:
+        path = Path(path)
         size = path.stat().st_size if path.is_file() else None
+    except TypeError as error:
+        raise My3DGenError(f"An adapter is read from a file's path; got {type(path).__name__!r}.") from error
     except OSError as error:
         raise My3DGenError(f"{path} cannot be read ({error.strerror}).") from error
     if size is None:

@@ -2,12 +2,14 @@
 
 `image_<i>.png` (512 px crop), `image_<i>_latent.npy` ((1, L, w_dim)) and `dataset.json`
 ({"labels": [[file, [25 numbers]], ...]}). `my3dgen.json` adds what our crops know besides (source, landmarks,
-warnings), which prior the latents are of, and `image_<i>_valid.png` the pixels inside the photo; both may be missing.
+warnings), which prior the latents are of, and `image_<i>_valid.npy` the pixels inside the photo, as packed bits; both
+may be missing. The mask is no picture, or loaders that take every picture of a folder would take it for a face.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +27,8 @@ from my3dgen.personal.objective import usable
 from my3dgen.writing import replacing, write_picture
 
 EXTRAS = "my3dgen.json"
-_OURS = re.compile(r"image_\d+(\.png|_valid\.png|_latent\.npy)")
+MOST_NUMBERS = 2**20  # of an array that is read: a latent has some thousands, a mask 2 ** 15 bytes
+_OURS = re.compile(r"image_\d+(\.png|_valid\.(npy|png)|_latent\.npy)")
 
 
 def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
@@ -45,7 +48,8 @@ def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
         name = f"image_{i}.png"
         write_picture(face.image, folder / name)
         if not face.valid.all():
-            write_picture(face.valid, folder / f"image_{i}_valid.png")
+            with replacing(_mask_of(folder, name)) as file:
+                np.save(file, np.packbits(face.valid, axis=1))
         labels.append([name, [float(x) for x in face.camera]])
         extras.append(
             {
@@ -56,8 +60,8 @@ def write_faces(folder: str | Path, faces: Sequence[Face]) -> list[str]:
                 "warnings": list(face.warnings),
             }
         )
-    _write_json(folder / "dataset.json", {"labels": labels})
     _write_json(folder / EXTRAS, {"faces": extras})
+    _write_json(folder / "dataset.json", {"labels": labels})  # last: what has it is whole
     return [name for name, _ in labels]
 
 
@@ -73,7 +77,7 @@ def require_ours(folder: str | Path) -> Path:
         ours = "faces" in _extras(folder)
     except My3DGenError:  # damaged: nobody knows whose they are
         ours = False
-    if folder.is_dir() and not ours and (strangers := _earlier(folder)):
+    if folder.is_dir() and not ours and (strangers := [*_earlier(folder), *folder.glob("dataset.json")]):
         raise My3DGenError(
             f"{folder} already holds {strangers[0].name}, which is not from here; name another folder for the crops"
         )
@@ -95,8 +99,10 @@ def write_anchors(folder: str | Path, anchors: Anchors, prior_sha256: str | None
         raise My3DGenError(
             f"{folder} holds {len(labels)} images but there are {len(anchors.ws)} latents; prepare it anew"
         )
-    for (name, _), w in zip(labels, anchors.ws, strict=True):
-        path = folder / f"{Path(name).stem}_latent.npy"
+    paths = [folder / f"{Path(name).stem}_latent.npy" for name, _ in labels]
+    for path in paths:  # first of all, or an interruption would leave two priors' latents beside each other
+        path.unlink(missing_ok=True)
+    for path, w in zip(paths, anchors.ws, strict=True):
         with replacing(path) as file:
             np.save(file, w[None].float().cpu().numpy())
     labels = [[name, c.tolist()] for (name, _), c in zip(labels, anchors.cameras, strict=True)]
@@ -117,15 +123,16 @@ def read_faces(folder: str | Path) -> list[Face]:
     for name, camera in labels:
         extra = extras.get(name, {})
         image = np.asarray(_open(folder / name).convert("RGB").resize((512, 512), Image.LANCZOS))
-        mask = folder / f"{Path(name).stem}_valid.png"
-        valid = (
-            np.asarray(_open(mask).convert("L")) > 127 if mask.is_file() else np.ones(image.shape[:2], bool)
-        )
+        valid = _read_valid(folder, name)
         camera = np.asarray(extra.get("camera", camera), np.float32)
         if "landmarks" in extra:
             landmarks = np.asarray(extra["landmarks"], np.float32)
         else:  # the earlier release keeps none: where the mean face's would lie
             landmarks = mean_landmarks(camera)
+        if not np.isfinite(landmarks).all():
+            raise My3DGenError(
+                f"the camera of {name} in {folder} does not see a face in front of it; it must be EG3D's 25 numbers"
+            )
         faces.append(
             Face(
                 extra.get("source", name),
@@ -159,10 +166,7 @@ def read_anchors(
         path = folder / f"{Path(name).stem}_latent.npy"
         if not path.is_file():
             return None
-        try:
-            w = np.load(path, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError, EOFError) as error:
-            raise My3DGenError(f"{path} is not an array of numbers; delete it to project anew") from error
+        w = _read_array(path, "delete it to project anew").astype(np.float32)
         w = w[0] if w.ndim == 3 else w
         if w.shape != (num_ws, w_dim) or not np.isfinite(w).all():
             raise My3DGenError(
@@ -178,6 +182,44 @@ def read_anchors(
         )
     cameras = torch.tensor([c for _, c in labels], dtype=torch.float32)
     return Anchors(torch.stack(ws), cameras, tuple(name for name, _ in labels))
+
+
+def _mask_of(folder: Path, image: str, ending: str = "npy") -> Path:
+    return folder / f"{Path(image).stem}_valid.{ending}"
+
+
+def _read_valid(folder: Path, image: str) -> np.ndarray:
+    """bool [512, 512]: the pixels of a crop that lie inside its photo."""
+    path, picture = _mask_of(folder, image), _mask_of(folder, image, "png")
+    if path.is_file():
+        bits = _read_array(path, "prepare the folder anew")
+        valid = np.unpackbits(bits, axis=1) > 0 if bits.dtype == np.uint8 and bits.ndim == 2 else bits
+    elif picture.is_file():  # of the version before
+        path, valid = picture, np.asarray(_open(picture).convert("L")) > 127
+    else:
+        return np.ones((512, 512), bool)
+    if valid.shape != (512, 512):
+        raise My3DGenError(f"{path} is not a mask of 512 x 512 pixels; prepare the folder anew")
+    return valid
+
+
+def _read_array(path: Path, remedy: str) -> np.ndarray:
+    """An array of numbers from a file that anybody may have written."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read(file)
+            if dtype.kind not in "fiub" or math.prod(shape) > MOST_NUMBERS:
+                raise ValueError(f"{dtype} {shape}")
+            file.seek(0)
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # a mangled header may raise nearly anything
+        raise My3DGenError(f"{path} is not a small array of numbers; {remedy}") from error
 
 
 def _labels(folder: Path) -> list:
@@ -200,8 +242,7 @@ def _is_label(row) -> bool:
     """Whether a row of `dataset.json` is [file, [25 finite numbers]]."""
     if not isinstance(row, (list, tuple)) or len(row) != 2 or not isinstance(row[0], str):
         return False
-    numbers = row[1] if isinstance(row[1], list) else []
-    return len(numbers) == 25 and all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers)
+    return _is_numbers(row[1], (25,))
 
 
 def _extras(folder: Path) -> dict:
@@ -213,7 +254,31 @@ def _extras_of_images(folder: Path, names: Sequence[str]) -> dict[str, Mapping]:
     """What our crops know besides, by image. Files of the version before do not name it: there the order counts."""
     rows = _extras(folder).get("faces", [])
     rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    for row in rows:
+        texts = [row.get("image", ""), row.get("source", ""), *_list(row.get("warnings", []))]
+        shapes = {"camera": (25,), "landmarks": (68, 2)}
+        if not (
+            all(isinstance(text, str) for text in texts)
+            and all(_is_numbers(row[name], shape) for name, shape in shapes.items() if name in row)
+        ):
+            raise My3DGenError(f"{folder / EXTRAS} is damaged; prepare the folder anew")
     return {row.get("image", names[i] if i < len(names) else ""): row for i, row in enumerate(rows)}
+
+
+def _list(value) -> list:
+    """A list as it is; anything else in one, to be judged there."""
+    return value if isinstance(value, list) else [value]
+
+
+def _is_numbers(value, shape: tuple[int, ...]) -> bool:
+    """Whether nested lists hold finite numbers, so many."""
+    if not shape:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return (
+        isinstance(value, list)
+        and len(value) == shape[0]
+        and all(_is_numbers(each, shape[1:]) for each in value)
+    )
 
 
 def _write_json(path: Path, value: dict) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from my3dgen.errors import My3DGenError
-from my3dgen.personal.objective import resize
+from my3dgen.personal.objective import resize, untouched
 
 
 class Degradation(Protocol):
@@ -80,7 +80,7 @@ class Masked(Identity):
     def weight(self, size: int) -> Tensor:
         """1 where no hidden pixel had a part in the resized one, else 0."""
         if size not in self._weights:
-            self._weights[size] = self._clear(size)
+            self._weights[size] = untouched(self.visible, size)
         return self._weights[size]
 
     def completed(self, photo: Tensor, guess: Tensor) -> Tensor:
@@ -93,12 +93,6 @@ class Masked(Identity):
                 f"The mask is {self.visible.shape[-1]} pixels wide, the photo {photo.shape[-1]}; they must agree."
             )
         return self.visible.to(photo)
-
-    def _clear(self, size: int) -> Tensor:
-        if size == self.visible.shape[-1]:
-            return self.visible
-        whole = (F.interpolate(self.visible, size=(size, size), mode="area") > 1 - 1e-6).float()
-        return -F.max_pool2d(-whole, 3, 1, 1)  # the resizing filter also reads the neighbours
 
 
 class Downsampled(Identity):

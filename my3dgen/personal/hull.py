@@ -21,8 +21,8 @@ from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Degradation, Identity
 from my3dgen.personal.encode import Latents, encode
-from my3dgen.personal.images import from_uint8, to_uint8
-from my3dgen.personal.objective import Objective, Targets, head_region
+from my3dgen.personal.images import to_uint8
+from my3dgen.personal.objective import Objective, Targets, head_region, photo, untouched
 from my3dgen.personal.pose import corrected
 from my3dgen.personal.project import ProjectOptions
 from my3dgen.personal.slices import Descent, drive
@@ -164,9 +164,10 @@ class _Comparison:
     def __init__(self, prior, face: Face, degradation: Degradation, background: float):
         self.degradation = degradation
         self.objective = Objective(prior)
-        self.photo = from_uint8(face.image)[None].to(prior.device)
-        counts = face.valid * (background + (1 - background) * head_region(face.landmarks, len(face.image)))
-        self.counts = torch.from_numpy(counts).float()[None, None].to(prior.device)
+        self.photo = photo(face).to(prior.device)
+        self.valid = torch.from_numpy(face.valid)[None, None].float().to(prior.device)
+        head = torch.from_numpy(head_region(face.landmarks, len(face.image)))[None, None].to(prior.device)
+        self.counts = background + (1 - background) * head
         self.camera = torch.as_tensor(np.asarray(face.camera), dtype=torch.float32, device=prior.device)[None]
         self._targets: dict[int, Targets] = {}
 
@@ -179,6 +180,7 @@ class _Comparison:
         if size not in self._targets:
             seen = self.degradation.observed(self.photo, size)
             weight = F.interpolate(self.counts, size=seen.shape[-2:], mode="area")
+            weight = weight * untouched(self.valid, seen.shape[-1])
             visible = self.degradation.weight(size)
             if visible is not None:
                 weight = weight * visible.to(weight)
@@ -243,7 +245,8 @@ class _Search(Descent):
     def _best_start(self, guess: Tensor | None) -> Tensor:
         """Raw weights [N] of whichever looks most like the photo: mean, encoder's guess, or an anchor's own.
 
-        An anchor starts mixed half and half with the mean, so that no weight is stuck at the hull's edge.
+        An anchor starts mixed half and half with the mean, the guess with a quarter of it, so that no weight is stuck at
+        the hull's edge: raw weights there are far below the others, and the penalty on their sum would push all of them.
         """
         n, device = len(self.hull), self.prior.device
         even = torch.full((n,), 1.0 / n, device=device)
@@ -252,7 +255,7 @@ class _Search(Descent):
         tried = torch.linspace(0, n - 1, min(n, STARTS), device=device).round().long()
         starts = [even, *(0.5 * even + 0.5 * row for row in torch.eye(n, device=device)[tried])]
         if guess is not None:
-            starts.append(self.hull.alpha_of(guess))
+            starts.append(0.25 * even + 0.75 * self.hull.alpha_of(guess))
         losses = [float(self.compared.loss(self._coarse(self.hull.at(a)))) for a in starts]
         return self.hull.raw(starts[int(np.argmin(losses))])
 

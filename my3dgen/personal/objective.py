@@ -14,6 +14,7 @@ from torch import Tensor
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.models.perceptual import load_perceptual
+from my3dgen.personal.images import from_uint8
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,15 @@ def targets(prior, faces: Sequence[Face], background: float = 0.1) -> Targets:
             fitting them costs likeness.
     """
     size, small = prior.config.output_resolution, prior.config.neural_resolution
-    images = torch.from_numpy(np.stack([f.image for f in faces])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    weights = torch.from_numpy(
-        np.stack([f.valid * (background + (1 - background) * head_region(f.landmarks)) for f in faces])
-    )
-    weights = weights[:, None].float()
-    images, weights = images.to(prior.device), weights.to(prior.device)
+    images = torch.cat([photo(f) for f in faces]).to(prior.device)
+    valid = torch.from_numpy(np.stack([f.valid for f in faces]))[:, None].float().to(prior.device)
+    heads = torch.from_numpy(np.stack([head_region(f.landmarks) for f in faces]))[:, None].to(prior.device)
+    weights = background + (1 - background) * heads
     low = resize(images, small)
-    weight_high = F.interpolate(weights, size=(size, size), mode="area")
-    weight_low = F.interpolate(weights, size=(small, small), mode="area")
+    weight_high, weight_low = (
+        F.interpolate(weights, size=(side, side), mode="area") * untouched(valid, side)
+        for side in (size, small)
+    )
     cameras = torch.from_numpy(np.stack([np.asarray(f.camera, np.float32) for f in faces])).to(prior.device)
     return Targets(resize(images, size), low, _mean_one(weight_high), _mean_one(weight_low), cameras)
 
@@ -75,6 +76,30 @@ def resize(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def photo(face: Face) -> Tensor:
+    """A crop as fits see it: [1, 3, S, S] in [-1, 1], with the nearest pixel of the photo wherever it ends.
+
+    Filters and networks look across the photo's border; what they find beyond it must not depend on anything else.
+    """
+    image = face.image
+    if not face.valid.all() and face.valid.any():
+        _, nearest = cv2.distanceTransformWithLabels(
+            (~face.valid).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        inside = np.zeros((nearest.max() + 1, 3), np.uint8)
+        inside[nearest[face.valid]] = image[face.valid]
+        image = inside[nearest]
+    return from_uint8(image)[None]
+
+
+def untouched(visible: Tensor, size: int) -> Tensor:
+    """Where no hidden pixel of `visible` [B, 1, S, S] (1, else 0) has a part in what `resize` makes of it: [B, 1, size, size]."""
+    if size == visible.shape[-1]:
+        return visible
+    whole = (F.interpolate(visible, size=(size, size), mode="area") > 1 - 1e-6).float()
+    return -F.max_pool2d(-whole, 3, 1, 1)  # the resizing filter also reads the neighbours
 
 
 def _mean_one(weight: Tensor) -> Tensor:

@@ -63,11 +63,11 @@ def time_person(
     for stage, run in runs.items():
         if on_gpu:  # the first step also loads kernels
             run(1)
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(prior.device)
         start = time.monotonic()
         run(count[stage])
         if on_gpu:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(prior.device)
         seconds[stage] = time.monotonic() - start
     each = {stage: seconds[stage] / max(count[stage], 1) for stage in seconds}
     result = {

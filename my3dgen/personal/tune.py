@@ -116,7 +116,7 @@ def full_fine_tuning(
     # a full copy moves much further at the same rate than a low-rank pair: the release's own rate
     o = replace(o, lr=min(o.lr, TuneOptions.lr))
     _train(prior, view, _matched(prior, faces, anchors, o), anchors.ws, o, progress, "full fine-tuning")
-    return replace(prior, generator=view)
+    return replace(prior, generator=view, adapter=None, base=prior.base or prior)
 
 
 def pivotal_tuning(
@@ -139,7 +139,7 @@ def pivotal_tuning(
     t = targets(prior, [face], o.background)
     t = replace(t, cameras=camera_[None].to(prior.device))
     _train(prior, view, t, ws[None], o, progress, "tune")
-    return replace(prior, generator=view)
+    return replace(prior, generator=view, adapter=None, base=prior.base or prior)
 
 
 def _half(prior: Prior) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import nullcontext
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -156,21 +157,26 @@ def _find(name: str, progress: ProgressCallback | None = None) -> Path:
 
 def _published(name: str, progress: ProgressCallback | None) -> Path:
     """Our conversion of a release, made from the official file where it is not there yet."""
-    _announce(name)
     converted = _converted(name)
-    with _fetching:
+    # asked before, too: who has what they want does not wait for somebody else's download
+    with nullcontext() if converted.is_file() else _fetching:
         if not converted.is_file():
             here = local_file(name)
             path = here or fetch(name, progress)
             try:
                 digest = check(path, _expected(name))
                 files.save_prior(converted, official.load_official(path), name, source_sha256=digest)
+            # no failure where another process was sooner: it has cleared the file away
+            except My3DGenError:
+                if not converted.is_file():
+                    raise
             except OSError as error:
-                if not converted.is_file():  # else another process was sooner, and has cleared the file away
+                if not converted.is_file():
                     raise My3DGenError(f"{path} cannot be read ({error.strerror}).") from error
             finally:
                 if here is None:  # fetched by us: of no more use once converted, and damaged it must not stay
                     path.unlink(missing_ok=True)
+    _announce(name)
     return converted
 
 

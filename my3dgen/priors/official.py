@@ -275,12 +275,12 @@ def _plane_axes(table: Any) -> tuple[tuple[int, int], ...]:
     """
     if not isinstance(table, pickles.LazyTensor):
         return GeneratorConfig.plane_axes
-    table = table.read()
-    inverse = torch.linalg.inv(table.double())
-    one_hot = torch.nn.functional.one_hot(inverse.argmax(dim=1), 3).transpose(1, 2)
-    if table.shape != (3, 3, 3) or not torch.allclose(inverse, one_hot.double(), atol=1e-6):
-        raise My3DGenError("its planes do not lie along the axes.")
-    return tuple(tuple(int(i) for i in plane.argmax(dim=0)[:2]) for plane in inverse)
+    if tuple(table.size) == (3, 3, 3):
+        inverse, singular = torch.linalg.inv_ex(table.read().double())
+        one_hot = torch.nn.functional.one_hot(inverse.argmax(dim=1), 3).transpose(1, 2)
+        if not singular.any() and torch.allclose(inverse, one_hot.double(), atol=1e-6):
+            return tuple(tuple(int(i) for i in plane.argmax(dim=0)[:2]) for plane in inverse)
+    raise My3DGenError("its planes do not lie along the axes.")
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,7 @@ from my3dgen.priors.storages import BoundedFile, FarBytes, LazyTensor, Storage, 
 
 MAX_BYTES = 8 * 1024**3  # My3DGen's snapshots reach 2.4 GB
 MAX_STEPS = 500_000  # opcodes; a snapshot of My3DGen, stale copies and all, has about 200,000
+MAX_BITS = 1024  # of a whole number
 MAX_TEXT = 64 * 1024**2  # bytes of text and short byte strings in all; sources are some 100 kB
 FAR = 4096  # byte strings longer than this stay in the file
 
@@ -99,6 +100,8 @@ class _Machine:
                 self.text += len(argument) if len(argument) <= FAR or name not in _BYTES else 0
                 if self.text > MAX_TEXT:
                     raise ValueError("it holds more text than any snapshot")
+            if isinstance(argument, int) and argument.bit_length() > MAX_BITS:
+                raise ValueError("it holds a larger number than any snapshot")
             if name == "STOP":
                 return self.stack.pop()
             if name in _VALUES:

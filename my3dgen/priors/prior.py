@@ -44,7 +44,7 @@ class Prior:
     sha256: str  # of the file the weights came from; ties adapters to it
     generator: Generator  # in eval mode, no parameter requires gradients
     adapter: Adapter | None = None  # whose face this is; None = nobody's
-    base: Prior | None = None  # the prior a personalized one is a view of
+    base: Prior | None = None  # the prior a personalized one is a view of, or a tuned one came from
     _statistics: _Statistics = field(default_factory=_Statistics, repr=False)
 
     def __post_init__(self) -> None:

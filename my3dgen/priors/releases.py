@@ -138,7 +138,7 @@ def terms(name: str) -> str:
 def cache_folder() -> Path:
     """Where other people's weights are kept: MY3DGEN_CACHE, or my3dgen in the user's cache folder."""
     if folder := os.environ.get("MY3DGEN_CACHE"):
-        return Path(folder)
+        return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "my3dgen"
 
 

@@ -28,23 +28,23 @@ def build() -> None:
         example = gr.Textbox(label="name of an example person")
         names = ["", *(offer.name for offer in priors.offered())]
         prior = inputs.Dropdown(names, value="", label="prior; empty for the default")
-        rank = gr.Number(1, precision=0, label=f"rank, 1 to {MOST_RANK}")
-        steps = gr.Number(0, precision=0, label=f"tuning steps, 0 (the prior's default) to {MOST_STEPS}")
-        seed = gr.Number(0, precision=0, label="seed, 0 or more")
+        rank = inputs.Number(1, precision=0, label=f"rank, 1 to {MOST_RANK}")
+        steps = inputs.Number(0, precision=0, label=f"tuning steps, 0 (the prior's default) to {MOST_STEPS}")
+        seed = inputs.Number(0, precision=0, label="seed, 0 or more")
         symmetry = gr.Checkbox(label="symmetry: also train on consistency with the mirrored face")
         adapter_file = gr.File(label="adapter (.safetensors)")
         adapter_in = inputs.File(label="adapter (.safetensors)")
         adapter = inputs.File(None, label="adapter (.safetensors); without one, the session's own")
-        anchor = gr.Number(0, precision=0, label="which of the adapter's anchors, from 0")
-        yaw = gr.Number(0.0, label="yaw in radians, -1 to 1; > 0 shows more of the person's left cheek")
-        pitch = gr.Number(0.0, label="pitch in radians, -0.8 to 0.8; > 0 looks from above")
+        anchor = inputs.Number(0, precision=0, label="which of the adapter's anchors, from 0")
+        yaw = inputs.Number(0.0, label="yaw in radians, -1 to 1; > 0 shows more of the person's left cheek")
+        pitch = inputs.Number(0.0, label="pitch in radians, -0.8 to 0.8; > 0 looks from above")
         pretrained = gr.Image(label="pretrained", format="png", type="filepath")
         personalized = gr.Image(label="personalized", format="png", type="filepath")
         kind = gr.Textbox("glb", label="format: glb or ply (mesh), mp4 (turntable) or png (front view)")
-        resolution = gr.Number(
+        resolution = inputs.Number(
             128, precision=0, label="resolution of a mesh, samples along a side, 32 to 256"
         )
-        frames = gr.Number(60, precision=0, label="frames of a turntable, 12 to 240, at 30 a second")
+        frames = inputs.Number(60, precision=0, label="frames of a turntable, 12 to 240, at 30 a second")
         exported = gr.File(label="file")
         trigger = gr.Button()
 
@@ -72,9 +72,7 @@ def prepare(photos: list[str], consent: bool, prior: str = "", request: gr.Reque
     report: {"accepted": [{"source", "camera" (25 numbers), "yaw_degrees", "pitch_degrees", "warnings"}],
     "refused": [{"source", "reason"}], "notes": sentences about the set, "example"}."""
     session = session_of(request)
-    if prior:
-        session.prior = priors.checked(prior)
-    service.add_photos(session, photos or [], consent, replace_all=True)
+    service.add_photos(session, photos or [], consent, replace_all=True, prior=prior)
     return photo_set.gallery(session), photo_set.report(session)
 
 
@@ -123,18 +121,19 @@ def export(
     request: gr.Request = None,
 ) -> Iterator[Any]:
     """A file of one anchor's personalized face. Yields reports, at last the file and {"prior", "format",
-    "anchor", "bytes"}. Meshes: y up, z towards the viewer, a colour at each vertex."""
+    "anchor", "bytes", "stopped"}. Meshes: y up, z towards the viewer, a colour at each vertex."""
     session = session_of(request)
     model = service.model_for(session, adapter)
     for event in looking.export(session, model, [format], anchor, resolution, frames):
         if isinstance(event, Progress):
             yield None, progress_report(event)
         else:
-            path = event.get(format)
+            path = event.files.get(format)
             if path is None:
                 raise My3DGenError("The export was stopped before its file was finished.")
             size = Path(path).stat().st_size
-            yield path, {"prior": model.prior, "format": format, "anchor": int(anchor), "bytes": size}
+            about = {"prior": model.prior, "format": format, "anchor": int(anchor)}
+            yield path, about | {"bytes": size, "stopped": event.stopped}
 
 
 def delete_my_data(request: gr.Request) -> dict[str, bool]:

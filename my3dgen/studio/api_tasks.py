@@ -11,7 +11,7 @@ import numpy as np
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import inputs, service, tasks
-from my3dgen.studio.page import FIT, session_of
+from my3dgen.studio.page import EXPORT, FIT, session_of
 from my3dgen.studio.service import MOST_STEPS
 from my3dgen.studio.session import Model, Session
 
@@ -22,49 +22,53 @@ def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> No
     """Declare the endpoints. endpoint: makes one of a function, its inputs, its outputs and its name."""
     with gr.Column(visible=False):
         photo = inputs.File(label="photo: a picture of the person")
-        projection = gr.Number(
+        projection = inputs.Number(
             0, precision=0, label=f"projection steps, 0 (the prior's default) to {MOST_STEPS}"
         )
-        tuning = gr.Number(0, precision=0, label=f"tuning steps, 0 (projection only) to {MOST_STEPS}")
-        steps = gr.Number(0, precision=0, label=f"steps of the fit, 0 (the prior's default) to {MOST_STEPS}")
+        tuning = inputs.Number(0, precision=0, label=f"tuning steps, 0 (projection only) to {MOST_STEPS}")
+        steps = inputs.Number(
+            0, precision=0, label=f"steps of the fit, 0 (the prior's default) to {MOST_STEPS}"
+        )
         mask = inputs.File(
             None,
             label="mask: a picture, white where to paint, as large as the photo or else as its crop (512 x 512)",
         )
         region = gr.Textbox("centre", label=f"region, without a mask: {', '.join(tasks.REGIONS)}")
-        size = gr.Number(
+        size = inputs.Number(
             0,
             precision=0,
             label=f"size: reduce the face's crop to so many pixels first, {tasks.SMALLEST} to {tasks.LARGEST}; "
-            "0: the photo is small itself",
+            f"0: the photo is small itself, or becomes {tasks.REDUCED}",
         )
         start = inputs.File(None, label="start: a photo; without one, start_anchor")
         end = inputs.File(None, label="end: a photo; without one, end_anchor")
-        pictures = gr.Number(
+        pictures = inputs.Number(
             10, precision=0, label=f"steps: pictures on the way, {tasks.FRAMES[0]} to {tasks.FRAMES[1]}"
         )
-        start_anchor = gr.Number(
+        start_anchor = inputs.Number(
             -1, precision=0, label="start_anchor: one of the adapter's anchors, from 0; -1: none"
         )
-        end_anchor = gr.Number(-1, precision=0, label="end_anchor: likewise; both -1: the two farthest apart")
-        count = gr.Number(6, precision=0, label=f"count of pictures, 1 to {tasks.MOST_LOOKS}")
-        seed = gr.Number(0, precision=0, label="seed, 0 or more")
+        end_anchor = inputs.Number(
+            -1, precision=0, label="end_anchor: likewise; both -1: the two farthest apart"
+        )
+        count = inputs.Number(6, precision=0, label=f"count of pictures, 1 to {tasks.MOST_LOOKS}")
+        seed = inputs.Number(0, precision=0, label="seed, 0 or more")
         rule = gr.Textbox(
             "dirichlet", label="rule: dirichlet (all anchors share) or three (three anchors each)"
         )
-        share = gr.Number(1.0, label="strength, 0 (the anchors' mean) to 1 (as drawn)")
+        share = inputs.Number(1.0, label="strength, 0 (the anchors' mean) to 1 (as drawn)")
         attribute = gr.Textbox("smile", label=f"attribute: {', '.join(tasks.ATTRIBUTES)}")
-        strength = gr.Number(1.0, label="strength in standard deviations, -2 to 2")
+        strength = inputs.Number(1.0, label="strength in standard deviations, -2 to 2")
         policy = gr.Textbox("project", label=f"policy at the edge of the hull: {', '.join(tasks.POLICIES)}")
 
-    def task(function: Any, takes: list[Any], name: str) -> None:
-        endpoint(function, takes, outputs, name, **FIT)
+    def task(function: Any, takes: list[Any], name: str, where: Mapping[str, Any] = FIT) -> None:
+        endpoint(function, takes, outputs, name, **where)
 
     task(invert, [photo, projection, tuning, adapter], "invert")
     task(inpaint, [photo, mask, region, steps, adapter], "inpaint")
     task(upscale, [photo, size, steps, adapter], "upscale")
     task(interpolate, [start, end, pictures, adapter, start_anchor, end_anchor], "interpolate")
-    task(synthesize, [count, seed, rule, share, adapter], "synthesize")
+    task(synthesize, [count, seed, rule, share, adapter], "synthesize", EXPORT)
     task(edit, [photo, attribute, strength, policy, steps, adapter], "edit")
 
 

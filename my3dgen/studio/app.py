@@ -31,7 +31,7 @@ from my3dgen.studio import (
 from my3dgen.studio.gate import Gate
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import PRIVATE, Page
-from my3dgen.studio.session import Registry
+from my3dgen.studio.registry import Registry
 from my3dgen.studio.theme import CSS, theme
 
 CACHE_SECONDS = (300, 2 * 3600)  # how often Gradio's own cache is cleaned, and of files how old
@@ -56,6 +56,7 @@ TITLE = (
 def build() -> gr.Blocks:
     """The whole page, with its endpoints."""
     page = Page()
+    gr.set_static_paths([Path(__file__).parent / "static"])  # wherever the server was started
     with gr.Blocks(
         title="My3DGen", analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=False
     ) as demo:
@@ -78,14 +79,18 @@ def build() -> gr.Blocks:
                 "Delete my data", variant="stop", size="sm", elem_id="delete", scale=0, min_width=160
             )
         # never queued: deleting must work also where others wait
-        deleted = delete.click(_delete, None, gone, show_progress="hidden", queue=False, **PRIVATE)
+        # and what still waits for its turn must not begin afterwards, with the photos that it was asked for
+        deleted = delete.click(
+            _delete, None, gone, show_progress="hidden", queue=False, cancels=page.changes, **PRIVATE
+        )
         # what it said is no longer true once there is something again
         page.follow(gone, lambda session: "" if session.filled else gr.skip())
         page.connect(demo.load, deleted)
         demo.load(None, js=KEEP_IN_SIGHT)
         demo.unload(_left)
         api.build()
-    demo.queue(default_concurrency_limit=4, max_size=64)
+    # api_open would let calls past the queue and its limits; all of ours go through it, /gradio_api/call/... too
+    demo.queue(default_concurrency_limit=4, max_size=64, api_open=False)
     return demo
 
 
@@ -123,14 +128,18 @@ def main() -> None:
 
 
 def forget_pages(demo: gr.Blocks, registry: Registry) -> None:
-    """Let go of what Gradio remembers of pages whose session is gone: the last value of every component, faces too."""
+    """Let go of what Gradio remembers of pages whose session is gone: the last value of every component, faces too, and the
+    names of files."""
     holder = getattr(demo, "state_holder", None)
     if holder is None:  # not served yet
         return
     with holder.lock:
-        for secret in [each for each in holder.session_data if not registry.knows(each)]:
+        # not one whose very first request is being set up: it has no time yet
+        for secret in [each for each in list(holder.time_last_used) if not registry.knows(each)]:
             holder.session_data.pop(secret, None)
             holder.time_last_used.pop(secret, None)
+    for names in demo.temp_file_sets:
+        names.difference_update([each for each in list(names) if not Path(each).exists()])
 
 
 def _stop(*_: Any) -> None:

@@ -61,8 +61,9 @@ class _Watch:
         return not self.stopped
 
 
-def prior(name: str) -> Any:
-    """The prior of this name, loaded once. Loading one keeps nobody waiting who uses another."""
+def prior(name: str, progress: ProgressCallback | None = None) -> Any:
+    """The prior of this name, loaded once; `progress` hears of a download. Loading one keeps nobody waiting who uses
+    another."""
     with _lock:
         if name in _priors:
             return _priors[name]
@@ -71,7 +72,7 @@ def prior(name: str) -> Any:
         if name not in _priors:
             import my3dgen
 
-            _priors[name] = my3dgen.load_prior(priors.source(name))
+            _priors[name] = my3dgen.load_prior(priors.source(name), progress=progress)
         return _priors[name]
 
 
@@ -158,7 +159,7 @@ def _fit(options: FitOptions, faces: list[Any], anchors: Any | None, progress: P
     from my3dgen.personal.slices import clock
 
     watch = _Watch(progress)
-    base, seconds, began = prior(options.prior), {"project": 0.0, "personalize": 0.0}, clock()
+    base, seconds, began = prior(options.prior, watch), {"project": 0.0, "personalize": 0.0}, clock()
     faces = my3dgen.with_mirrors(faces)
     if anchors is None:
         anchors = my3dgen.project(base, faces, progress=watch)
@@ -189,9 +190,10 @@ def _full_fine_tuning(name: str, adapter: Any, faces: list[Any], progress: Progr
 
     watch = _Watch(progress)
     tuned = my3dgen.full_fine_tuning(
-        prior(name), my3dgen.with_mirrors(faces), adapter.anchors, progress=watch
+        prior(name, watch), my3dgen.with_mirrors(faces), adapter.anchors, progress=watch
     )
-    return None if watch.stopped else tuned.to("cpu")  # it may have to cross to a process without a GPU
+    # it may have to cross to a process without a GPU, which has its base
+    return None if watch.stopped else replace(tuned, base=None).to("cpu")
 
 
 def likeness(base: Any, mine: Any, faces: list[Any], anchors: Any) -> dict[str, float]:
@@ -253,10 +255,10 @@ def _compare(
             raise _StoppedHalfway
         return going
 
-    base, mine = prior(name), personalized(name, adapter)
+    base, mine = prior(name, progress), personalized(name, adapter)
     known = references or None
     if "full" in options:
-        options = options | {"full": options["full"].to(base.device)}
+        options = options | {"full": replace(options["full"].to(base.device), base=base)}
     try:
         return my3dgen.compare(task, base, mine, photo, progress=watch, references=known, **options)
     except _StoppedHalfway:

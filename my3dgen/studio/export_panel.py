@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,10 +36,10 @@ def build(page: Page, anchor: gr.Slider) -> None:
                 )
                 frames = gr.Slider(12, 120, 60, step=12, label="Turntable: frames", info="At 30 a second")
                 yaw = gr.Slider(
-                    -0.5, 0.5, 0, step=0.05, label="Picture: yaw (radians)", info="> 0: its left cheek"
+                    -29, 29, 0, step=1, label="Picture: turn, degrees", info="Above 0: more of its left cheek"
                 )
                 pitch = gr.Slider(
-                    -0.3, 0.3, 0, step=0.05, label="Picture: pitch (radians)", info="> 0: from above"
+                    -17, 17, 0, step=1, label="Picture: height, degrees", info="Above 0: seen from above"
                 )
             with gr.Row():
                 start = gr.Button(
@@ -99,7 +100,7 @@ def _export(
     anchor: float,
     resolution: float,
     frames: float,
-    yaw: float,
+    yaw: float,  # degrees, and so is pitch
     pitch: float,
     made: list[str],
     request: gr.Request,
@@ -110,17 +111,28 @@ def _export(
         model, state = service.model_for(session, None), panels.Running(curves=False)
         which = min(int(anchor), len(model.adapter.anchors.ws)) - 1
         kinds = KINDS.get(what, [])
-        arguments = (kinds, which, resolution, frames, yaw, pitch, side)
+        arguments = (kinds, which, resolution, frames, math.radians(yaw), math.radians(pitch), side)
+        yield state.html(), *[gr.skip()] * 5  # the prior may have to be loaded first
         for report in looking.export(session, model, *arguments):
             if isinstance(report, Progress):
                 state.add(report)
                 yield state.html(), *[gr.skip()] * 5
             else:
-                shape = mesh_file(report["glb"]) if "glb" in report else gr.skip()
-                shown = [shape, *(_shown(report.get(kind)) for kind in ("mp4", "png"))]
-                done = f"Done: {model.label}" if report else "Stopped: nothing was finished"
-                made = sorted({*made, what}) if report else made
-                yield panels.fit_panel(done, 1.0, "", "", None), *shown, _shown(list(report.values())), made
+                files = report.files
+                shape = mesh_file(files["glb"]) if "glb" in files else gr.skip()
+                shown = [shape, *(_shown(files.get(kind)) for kind in ("mp4", "png"))]
+                done = f"Done: {model.label}"
+                if report.stopped:
+                    done = (
+                        "Stopped early: this is what there is" if files else "Stopped: nothing was finished"
+                    )
+                made = sorted({*made, what}) if files else made
+                yield (
+                    panels.fit_panel(done, float(bool(files)), "", "", None),
+                    *shown,
+                    _shown(list(files.values())),
+                    made,
+                )
 
 
 def _shown(value: str | list[str] | None) -> Any:

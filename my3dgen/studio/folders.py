@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 PREFIX = "server-"  # of each server's folder, followed by its process and a random word
@@ -18,9 +20,10 @@ def own_folder() -> Path:
     The kernel keeps no file of a process that ends without warning from lying there for good; the next start does.
     """
     root = Path(tempfile.gettempdir()) / f"my3dgen-{os.getuid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):  # it may be no folder
+        root.mkdir(mode=0o700, exist_ok=True)
     there = root.lstat()
-    if there.st_uid != os.getuid() or there.st_mode & 0o077 or root.is_symlink():
+    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o077:
         _made.append(
             Path(tempfile.mkdtemp(prefix="my3dgen-"))
         )  # somebody else made it: a fresh one is only ours

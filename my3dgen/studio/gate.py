@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 # /deep_link writes all that a session's page holds to disk, for whoever knows its name, and nothing deletes it;
-# /file=https://... fetches from any address for anybody.
-CLOSED = re.compile(r"/deep_link|/file=/*(?:https?|ftp):", re.IGNORECASE)
+# /file=https://... and its older twin /file/https://... fetch from any address for anybody.
+CLOSED = re.compile(r"/deep_link|/file[=/]/*(?:https?|ftp):", re.IGNORECASE)
 
 
 class Gate:

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from my3dgen.errors import My3DGenError
-from my3dgen.studio.session import upload_root
+from my3dgen.studio.registry import upload_root
 
 log = logging.getLogger("my3dgen.studio")
 UNEXPECTED = "Something went wrong on the server. Nothing you did is lost: please try once more."

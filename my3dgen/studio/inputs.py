@@ -1,4 +1,4 @@
-"""Input components that hand over what was sent untouched."""
+"""Input components that hand over what was sent untouched, and a server that fetches nothing for a client."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from abc import ABCMeta
 from typing import Any
 
 import gradio as gr
+from gradio import processing_utils
 from gradio.component_meta import ComponentMeta
-from gradio_client.utils import is_http_url_like
 
 
 def _paths(self: Any, payload: Any) -> str | list[str] | None:
@@ -17,17 +17,38 @@ def _paths(self: Any, payload: Any) -> str | list[str] | None:
     return [file.path for file in files] if isinstance(files, list) else files.path
 
 
-async def _stored(self: Any, path: str | None) -> str | None:
-    """Where a file that was sent lies. Gradio would also fetch an address that is given in its place."""
-    if is_http_url_like(path):
-        raise gr.Error(
-            "This server fetches nothing: send the file itself, not its address.", print_exception=False
-        )
-    return await gr.components.Component.async_move_resource_to_block_cache(self, path)
+async def _fetch_nothing(*_: Any, **__: Any) -> Any:
+    raise gr.Error(
+        "This server fetches nothing: send the file itself, not its address.", print_exception=False
+    )
+
+
+# Gradio fetches an address that is sent in place of a file, to any component at all; no function of ours is asked
+# before. There is no setting for it.
+processing_utils.async_ssrf_protected_download = _fetch_nothing
 
 
 def _as_sent(self: Any, payload: Any) -> Any:
     return payload
+
+
+def _asking_for_files(component: Any) -> Any:
+    """A component that answers what is no file with a sentence. Gradio would log it, and its name with it."""
+    model = component.data_model
+
+    @classmethod
+    def model_validate(cls: type, *values: Any, **options: Any) -> Any:
+        try:
+            return super(checked, cls).model_validate(*values, **options)
+        except ValueError:
+            raise gr.Error(
+                "A file is sent as a file: in Python, gradio_client.handle_file(path), not the path alone.",
+                print_exception=False,
+            ) from None
+
+    checked = type(model.__name__, (model,), {"model_validate": model_validate, "__module__": __name__})
+    component.data_model = checked
+    return component
 
 
 def _variant(parent: type, preprocess: Any) -> type:
@@ -36,13 +57,24 @@ def _variant(parent: type, preprocess: Any) -> type:
     Not a plain subclass: Gradio's metaclass would write a .pyi file beside this one.
     """
     body = {"preprocess": preprocess, "__module__": __name__, "EVENTS": parent.EVENTS}
-    body["async_move_resource_to_block_cache"] = _stored
     return ABCMeta.__new__(ComponentMeta, parent.__name__, (parent,), body)
 
 
 # Gradio would decode pictures itself and answer a bad one with its decoder's exception. Our own reader knows
 # more formats and says in one sentence what is wrong, so these two pass paths (Gradio has already checked
-# that they are uploads). A dropdown's choices change while the page is open; our own functions check them.
-File = _variant(gr.File, _paths)
-Image = _variant(gr.Image, _paths)
+# that they are uploads). A dropdown's choices change while the page is open, and a number may be none; our own functions
+# check them.
+_File = _variant(gr.File, _paths)
+_Image = _variant(gr.Image, _paths)
 Dropdown = _variant(gr.Dropdown, _as_sent)
+Number = _variant(gr.Number, _as_sent)
+
+
+def File(*values: Any, **options: Any) -> gr.File:  # noqa: N802 (it stands for the component)
+    """gr.File, whose value is a path or a list of paths."""
+    return _asking_for_files(_File(*values, **options))
+
+
+def Image(*values: Any, **options: Any) -> gr.Image:  # noqa: N802 (it stands for the component)
+    """gr.Image, whose value is a path."""
+    return _asking_for_files(_Image(*values, **options))

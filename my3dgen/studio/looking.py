@@ -102,6 +102,14 @@ def render(session: Session, model: Model, anchor: float, yaw: float, pitch: flo
     return {name: pixels[0, 0] for name, pixels in pictures.items()} | {"report": report}
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What an export made."""
+
+    files: dict[str, str]  # paths by format
+    stopped: bool  # whether the visitor stopped it: formats may be missing, and a film may be short
+
+
 def export(
     session: Session,
     model: Model,
@@ -112,8 +120,8 @@ def export(
     yaw: float = 0.0,
     pitch: float = 0.0,
     side: str = "personalized",
-) -> Iterator[Progress | dict[str, str]]:
-    """Files of one anchor's face; yields reports and at last {format: path}."""
+) -> Iterator[Progress | Exported]:
+    """Files of one anchor's face; yields reports and at last what was made."""
     if not kinds:
         raise My3DGenError(f"No format was chosen; choose one of: {', '.join(FORMATS)}.")
     options = {
@@ -128,6 +136,7 @@ def export(
     with running(session, "export") as stop_file:
         arguments = (model.prior, model.adapter, one_of("model", side, tuple(SIDES)), kinds, folder, options)
         made = yield from reports(session, compute.export(*arguments, stop_file))
+        stopped = Path(stop_file).exists()
     for kind, path in made.items():
         session.keep_newest(f"{side} {kind}", [path], most=2)
-    yield made
+    yield Exported(made, stopped)

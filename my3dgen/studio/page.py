@@ -14,8 +14,8 @@ from my3dgen.studio.guard import guarded
 from my3dgen.studio.service import REGISTRY
 from my3dgen.studio.session import Session
 
-# Kinds of work: a fit may take minutes, reading photos or an export half a minute, and a render must never wait behind
-# any of them.
+# Kinds of work: a fit may take minutes, reading photos, an export or new looks half a minute, and a render must never wait
+# behind any of them.
 FIT = {"concurrency_id": "fit", "concurrency_limit": 1}
 EXPORT = {"concurrency_id": "export", "concurrency_limit": 1}
 RENDER = {"concurrency_id": "render", "concurrency_limit": 3}
@@ -23,6 +23,11 @@ READ = {"concurrency_id": "read", "concurrency_limit": 2}
 LIGHT = {"concurrency_id": "light", "concurrency_limit": 16}
 PRIVATE = {"api_visibility": "private"}
 QUIET = {"show_progress": "hidden", **PRIVATE}
+# A button at the foot of a long tab opens a short one, which would be shown from its foot, too.
+FROM_THE_TOP = """() => {
+  const tabs = document.getElementById('tabs');
+  if (tabs.getBoundingClientRect().top < 0) tabs.scrollIntoView();
+}"""
 
 
 def session_of(request: gr.Request) -> Session:
@@ -46,6 +51,8 @@ class Job:
     panel: gr.HTML
     ready: Callable[[Session], bool] = has_model  # whether it could be started
     curve: str | None = ""  # as `panels.fit_panel` takes it
+    # called with what the handler takes: an error here spares the visitor the wait for one
+    check: Callable[..., None] = lambda *values: None
 
     def startable(self, session: Session) -> Any:
         """The start button's state: nobody asks for what is under way, or waits for its turn."""
@@ -55,8 +62,9 @@ class Job:
         """The stop button's state."""
         return gr.update(interactive=jobs.busy(session, self.name))
 
-    def queued(self, session: Session) -> Any:
+    def queued(self, session: Session, *values: Any) -> Any:
         """It was asked for, and can be stopped from now on: [panel, start, stop]."""
+        self.check(*values)
         jobs.wait(session, self.name)
         title = f"Waiting for a free place: {self.place}"
         return (
@@ -136,16 +144,16 @@ class Page:
         where: how it is queued (FIT, EXPORT).
         """
 
-        def with_session(function: Callable[[Session], Any]) -> Callable:
+        def with_session(function: Callable[..., Any]) -> Callable:
             @guarded
-            def called(request: gr.Request) -> Any:
-                return function(session_of(request))
+            def called(request: gr.Request, *values: Any) -> Any:
+                return function(session_of(request), *values)
 
             return called
 
         buttons, at_once = [job.start, job.stop], {"queue": False, **QUIET}
-        asked = job.start.click(with_session(job.queued), None, [job.panel, *buttons], **LIGHT, **QUIET)
-        running = asked.then(handler, takes, outputs, **where, **QUIET)
+        asked = job.start.click(with_session(job.queued), takes, [job.panel, *buttons], **LIGHT, **QUIET)
+        running = asked.success(handler, takes, outputs, **where, **QUIET)
         running.failure(with_session(job.failed), None, buttons, **at_once)
         running.failure(lambda: panels.not_started(job.curve), None, job.panel, **at_once)
         job.stop.click(with_session(job.stopped), None, job.stop, **at_once)
@@ -154,10 +162,9 @@ class Page:
         return self.changed_by(running)
 
     def go(self, button: gr.Button, tab: str) -> None:
-        """Make a button open another tab."""
-        button.click(
-            lambda: gr.Tabs(selected=tab), None, self.tabs, queue=False, show_progress="hidden", **PRIVATE
-        )
+        """Make a button open another tab, from its top."""
+        opened = button.click(lambda: gr.Tabs(selected=tab), None, self.tabs, queue=False, **QUIET)
+        opened.success(None, js=FROM_THE_TOP, queue=False, **QUIET)
 
     def connect(self, load: Any, deleted: Any) -> None:
         """Once everything is laid out: connect changes to watchers, and the `deleted` event to blanks."""

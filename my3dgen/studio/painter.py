@@ -22,6 +22,7 @@ from my3dgen.studio.pictures import data_uri
 
 STATIC = Path(__file__).parent / "static"
 SIDE = 512  # pixels of crop and mask
+QUALITY = 92  # of the JPEG to paint on
 HEAD = "data:image/png;base64,"
 MOST_CHARACTERS = 2_000_000
 BAD_MASK = "The painted mask did not arrive as a picture of 512 x 512 pixels; paint it again."
@@ -67,7 +68,12 @@ def canvas(crop: np.ndarray, mask: np.ndarray, part: str | None = None) -> dict[
     buffer = io.BytesIO()
     Image.fromarray(white).save(buffer, "PNG")
     uri = HEAD + base64.b64encode(buffer.getvalue()).decode()
-    return {"key": secrets.token_hex(8), "crop": data_uri(crop, quality=92), "mask": uri, "part": part}
+    return {"key": secrets.token_hex(8), "crop": data_uri(crop, quality=QUALITY), "mask": uri, "part": part}
+
+
+def belongs(value: Any, crop: np.ndarray) -> bool:
+    """Whether a value that came back was painted on this crop, uint8 [512, 512, 3]."""
+    return isinstance(value, dict) and value.get("crop") == data_uri(crop, quality=QUALITY)
 
 
 def painted(value: Any) -> np.ndarray | None:
@@ -85,6 +91,6 @@ def painted(value: Any) -> np.ndarray | None:
             if picture.size != (SIDE, SIDE):
                 raise My3DGenError(BAD_MASK)
             mask = np.asarray(picture.convert("RGBA"))[..., 3] > 127
-    except (binascii.Error, OSError, ValueError, SyntaxError):
+    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise My3DGenError(BAD_MASK) from None
     return mask

@@ -123,7 +123,7 @@ def people(examples: Iterable[Example], chosen: str | None = None) -> str:
     if not buttons:
         return ""
     return (
-        '<p class="m3-label">Or try an example person (rendered, nobody real)</p>'
+        '<p class="m3-label">Or try an example person (rendered, nobody real), in place of your photos</p>'
         f'<div class="m3-people" role="group" aria-label="Example people">{buttons}</div>'
     )
 
@@ -211,7 +211,7 @@ class Running:
         share = report.step / max(report.steps, 1)
         # The first steps are slow (everything is loaded and warmed up), so their estimate is no use.
         known = report.seconds_left is not None and report.step >= min(4, report.steps)
-        left = f" · {duration(report.seconds_left)} left" if known else ""
+        left = f" · {duration(report.seconds_left)} left of this part" if known else ""
         return fit_panel(title, share, f"step {report.step} of {report.steps}{left}", self.preview, curve)
 
     def curve(self) -> str:
@@ -222,11 +222,11 @@ class Running:
 
 
 def stage_words(stage: str) -> str:
-    """A stage in words; tasks put the model's name in front ("pretrained: project")."""
-    model, _, step = stage.rpartition(": ")
-    if model:
-        return f"{model.capitalize()} model: {TASK_STAGES.get(step, step)}"
-    return STAGES.get(step, step.capitalize())
+    """A stage in words; tasks put the model's name in front ("pretrained: project"), and Compare the task's."""
+    *task, step = stage.split(": ")
+    model = task.pop() if task else ""
+    words = f"{model} model: {TASK_STAGES.get(step, step)}" if model else STAGES.get(step, step)
+    return " · ".join(part[:1].upper() + part[1:] for part in (*task, words))
 
 
 def fit_panel(
@@ -244,7 +244,7 @@ def fit_panel(
     curve = "" if curve is None else curve or loss_curve([], 1)
     return (
         f'<div class="{kind}">{picture}<div class="m3-run">'
-        f'<p class="m3-stage">{escape(title)}</p>'
+        f'<p class="m3-stage" role="status">{escape(title)}</p>'
         f'<div class="m3-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}" aria-label="{escape(title)}"><div style="width:{percent}%"></div></div>'
         f'<p class="m3-detail">{escape(detail) or "&nbsp;"}</p>{curve}</div></div>'

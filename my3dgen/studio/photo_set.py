@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import secrets
 from collections.abc import Generator, Sequence
@@ -21,16 +22,27 @@ from my3dgen.studio.session import Photo, Session
 STOPPED = "Stopped while the photos were read again, so nothing has changed."
 
 
-def of_faces(faces: Sequence[Any], originals: Sequence[str | bytes], kind: str) -> list[Photo]:
+def of_faces(
+    faces: Sequence[Any], originals: Sequence[str | bytes], kind: str, taken: int = 0
+) -> list[Photo]:
     """Give faces ids. File names stay here and go into no adapter; the server's folders are told nobody.
 
-    originals: the files, or their contents, that the faces were found in. kind: how they were prepared.
+    originals: the files, or the contents of what the camera took, that the faces were found in. kind: how they were
+    prepared. taken: so many the camera took before.
     """
     folders = {f"{Path(face.source).parent}/" for face in faces} - {"./"}
-    return [_of_face(face, folders, original, kind) for face, original in zip(faces, originals, strict=True)]
+    numbers = itertools.count(taken + 1)
+    names = [
+        f"camera photo {next(numbers)}" if isinstance(original, bytes) else Path(face.source).name
+        for face, original in zip(faces, originals, strict=True)
+    ]
+    return [
+        _of_face(face, name, folders, original, kind)
+        for face, name, original in zip(faces, names, originals, strict=True)
+    ]
 
 
-def _of_face(face: Any, folders: set[str], original: str | bytes, kind: str) -> Photo:
+def _of_face(face: Any, name: str, folders: set[str], original: str | bytes, kind: str) -> Photo:
     def plain(sentence: str) -> str:
         for folder in folders:
             sentence = sentence.replace(folder, "")
@@ -40,7 +52,7 @@ def _of_face(face: Any, folders: set[str], original: str | bytes, kind: str) -> 
     if face.refused is None:
         camera = np.asarray(face.camera, np.float32)
         digest = hashlib.sha256(np.ascontiguousarray(face.image).tobytes() + camera.tobytes()).hexdigest()
-    name, photo_id = Path(face.source).name, secrets.token_hex(8)
+    photo_id = secrets.token_hex(8)
     refused = None if face.refused is None else plain(face.refused)
     face = replace(face, source=photo_id, refused=refused, warnings=tuple(map(plain, face.warnings)))
     return Photo(photo_id, name, face, digest, original, kind)

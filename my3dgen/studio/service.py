@@ -13,7 +13,8 @@ from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import compute, examples, photo_set, priors
 from my3dgen.studio.compute import FitOptions
 from my3dgen.studio.jobs import GONE, digest, reports, running, whole
-from my3dgen.studio.session import Model, Photo, Registry, Session
+from my3dgen.studio.registry import Registry
+from my3dgen.studio.session import Model, Photo, Session
 
 REGISTRY = Registry()
 REGISTRY.on_delete = compute.forget
@@ -36,22 +37,31 @@ def add_photos(
     consent: bool,
     replace_all: bool = False,
     progress: ProgressCallback | None = None,
+    prior: str = "",
 ) -> int:
     """Read photos (uploaded files, or a file's bytes) in place of what the session has, or added to it.
 
-    The prior that was chosen last says how. Returns how many of them are usable. With `replace_all`, photos of
-    which none is usable raise My3DGenError and leave the session's photos as they were.
+    prior: says how they are read, and is the chosen one from then on; empty: the one that was chosen last. Returns
+    how many of them are usable. With `replace_all`, photos of which none is usable raise My3DGenError and leave the
+    session as it was.
     """
     REGISTRY.owns_uploads(session, [photo for photo in photos if isinstance(photo, str)])
     if consent is not True:
         raise My3DGenError(NO_CONSENT)
     if not photos:
         raise My3DGenError("No photo was sent; choose 5 to 50 pictures of one person.")
-    there = 0 if replace_all or session.example else len(session.photos)
+    there = 0
+    if not (replace_all or session.example):  # a browser sends what it sent before along with what is new
+        known, there = {photo.original for photo in session.photos}, len(session.photos)
+        photos = [photo for photo in photos if photo not in known]
+        if not photos:
+            return 0
     if there + len(photos) > MOST_PHOTOS:
         raise My3DGenError(TOO_MANY.format(there + len(photos), MOST_PHOTOS))
-    kind, _ = photo_set.kind(session)
-    new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind)
+    chosen = priors.checked(prior or session.prior)
+    kind, _ = compute.kind_of(chosen)
+    new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind, session.taken)
+    session.taken += sum(isinstance(photo, bytes) for photo in photos)
     if not session.agreed:
         raise My3DGenError("The consent was taken back while the photos were read, so none of them is kept.")
     usable = [photo for photo in new if photo.face.refused is None]
@@ -66,14 +76,21 @@ def add_photos(
         if len(together) > MOST_PHOTOS:  # others were read meanwhile
             raise My3DGenError(TOO_MANY.format(len(together), MOST_PHOTOS))
         session.photos, session.example = photo_set.compared(together) if keep else together, None
+        if prior:
+            session.prior = chosen
     return len(usable)
 
 
 def load_example(session: Session, name: str, progress: ProgressCallback | None = None) -> None:
     """Put an example person's photos in place of the session's (no consent needed: nobody is real)."""
     person = examples.named(name)
+    session.picked = mine = object()
     photos = photo_set.of_faces(_example_faces(person, progress), person.photos, "person")
     with session.lock:
+        if session.picked is not mine:  # another one was picked meanwhile, and may have been there first
+            return
+        if session.example != person.name and session.photo_is_lent:
+            session.photo = None
         session.photos, session.example = photos, person.name
     if person.adapter is not None:
         _keep_ready(session, person, photos)
@@ -168,9 +185,7 @@ def fit(session: Session, options: FitOptions) -> Iterator[Progress | Model]:
         result = yield from reports(session, stream)
     if result.adapter is None:
         raise My3DGenError("Stopped before the personalization began, so there is nothing to keep.")
-    session.anchors[projection] = (
-        result.anchors
-    )  # whole: a stop came after the projection, or there is no adapter
+    session.remember_anchors(projection, result.anchors)  # whole: without all of them there is no adapter
     label = fit_label(options, person, len(faces), result.stopped)
     figures = {
         "seconds": {name: round(value, 1) for name, value in result.seconds.items()},
@@ -195,7 +210,8 @@ def fit_label(options: FitOptions, person: str | None, photos: int, stopped: boo
 def load_adapter(session: Session, path: str) -> Model:
     """Add an adapter file to the session's models and choose it."""
     adapter, prior = _read_adapter(session, path)
-    compute.personalized(prior, adapter)  # does it fit that prior? Better said now than at the first task
+    # does it fit that prior? Better said now than at the first task. Not `compute.personalized`, which keeps what it makes
+    compute.prior(prior).personalized(adapter)
     with session.lock:
         uploaded = sum(not model.key for model in session.models.values())
     label = f"{prior} · rank {adapter.rank} · uploaded file" + (f" {uploaded + 1}" if uploaded else "")
@@ -209,7 +225,7 @@ def model_for(session: Session, path: str | None) -> Model:
         if model is None:
             adapter, prior = _read_adapter(session, path)
             model = Model(digest(path), "", "", adapter, prior, path, (), {})
-        session.remember_lent(path, model)
+        compute.forget([id(old.adapter) for old in session.remember_lent(path, model)])
         return model
     model = session.model()
     if model is None:
@@ -230,7 +246,13 @@ def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
         raise My3DGenError("No adapter file was sent; choose the .safetensors that personalizing gave you.")
     REGISTRY.owns_uploads(session, [path])
     adapter = my3dgen.load_adapter(path)
-    return adapter, _prior_of(adapter)
+    prior = _prior_of(adapter)
+    if not priors.installed(prior):
+        raise My3DGenError(
+            f"The adapter was made for {prior!r}, whose file this server does not have; choose that prior in Personalize "
+            "first, which says what it asks of you."
+        )
+    return adapter, prior
 
 
 def _prior_of(adapter: Any) -> str:

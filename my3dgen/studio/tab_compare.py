@@ -12,13 +12,13 @@ import gradio as gr
 import numpy as np
 
 from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress
 from my3dgen.studio import figures, tasks
 from my3dgen.studio.guard import visible
 from my3dgen.studio.jobs import running
 from my3dgen.studio.page import Page
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.tab_upscale import AUTOMATIC, size_for
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel, no_file
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
@@ -64,6 +64,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         empty=empty,
         controls=_controls,
         more=more,
+        photo_needed=False,
         pair=False,
     )
     TaskPanel(page, tab, task)
@@ -96,7 +97,7 @@ def _run(
         runs = {
             "invert": lambda: tasks.invert(session, model, photo, 0, 0, stop_file),
             "inpaint": lambda: tasks.inpaint(session, model, photo, None, "centre", 0, stop_file),
-            "upscale": lambda: tasks.upscale(session, model, photo, size_for(photo, AUTOMATIC), 0, stop_file),
+            "upscale": lambda: tasks.upscale(session, model, photo, 0, 0, stop_file),
             "edit": lambda: tasks.edit(session, model, photo, "smile", 1.0, "project", 0, stop_file),
             "interpolate": lambda: tasks.interpolate(session, model, photo or "", 0, 6, stop_file),
             "synthesize": lambda: tasks.synthesize(session, model, 4, 0, "dirichlet", 1.0, stop_file),
@@ -107,7 +108,7 @@ def _run(
                 rest = ", ".join(TITLES[each] for each in asked[place:])
                 yield Missing(task, f"Not done any more: {rest}.", True)
                 return
-            for item in _shielded(session, task, runs[task]):
+            for item in _shielded(session, task, f"{place + 1} of {len(asked)}", runs[task]):
                 if isinstance(item, Missing) and not item.stopped:
                     failed.append(item)
                 yield item
@@ -116,13 +117,16 @@ def _run(
         raise My3DGenError(" ".join(dict.fromkeys(each.reason for each in failed)))
 
 
-def _shielded(session: Session, task: str, run: Callable[[], Iterator[Event]]) -> Iterator[Event]:
-    """One of the tasks; if it fails, the others go on."""
+def _shielded(session: Session, task: str, place: str, run: Callable[[], Iterator[Event]]) -> Iterator[Event]:
+    """One of the tasks; if it fails, the others go on. What it reports and misses has its name in front."""
     try:
         for item in run():
-            yield (
-                replace(item, reason=f"{TITLES[task]}: {item.reason}") if isinstance(item, Missing) else item
-            )
+            if isinstance(item, Progress):
+                yield replace(item, stage=f"{TITLES[task]}, {place}: {item.stage}")
+            elif isinstance(item, Missing):
+                yield replace(item, reason=f"{TITLES[task]}: {item.reason}")
+            else:
+                yield item
     except Exception as error:
         if session.deleted:
             raise

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from my3dgen.studio import figures, panels, task_photo, tasks
+from my3dgen.studio import figures, task_photo, tasks
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import QUIET, RENDER, Page, session_of
 from my3dgen.studio.pictures import png
@@ -26,8 +26,8 @@ ATTRIBUTES = {"Smile": "smile", "Age": "age", "Beard": "beard", "Dark hair": "ha
 REST_SECONDS = 0.4  # a slider that is still moving asks again within this time
 POLICIES = {
     "Nearest face of yours": "project",
-    "Stop there": "stop",
-    "Go on": "continue",
+    "Stop at the edge": "stop",
+    "Go beyond them": "continue",
 }
 EMPTY = Shown(
     {"Input": None, "Pretrained": None, "Personalized": None},
@@ -109,9 +109,14 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     @guarded
     def belongs(request: gr.Request, photo: str | None, *values: Any) -> Any:
-        """The model or the photo is another one: the faces go, and come back with what they were made from."""
+        """The model or the photo is another one: the faces go, and come back with what they were made from. They also
+        follow what was changed while they were being made."""
         session = session_of(request)
-        if session.editing is None or session.editing.stale(session, photo) == session.edit_hidden:
+        editing = session.editing
+        if editing is None or (editing.stale(session, photo), values) == (
+            session.edit_hidden,
+            session.edit_shown,
+        ):
             return [gr.skip()] * len(everything)
         return whole(session, photo, *values)
 
@@ -119,7 +124,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         editing = session.editing
         if editing is None:
             return [gr.skip()] * len(everything)
-        session.edit_hidden = editing.stale(session, photo)
+        session.edit_hidden, session.edit_shown = editing.stale(session, photo), values
         if session.edit_hidden:
             return cleared(session.edit_hidden)
         shown = _edited(editing, *values)
@@ -187,6 +192,7 @@ def _show(
     steps: float = 0,
 ) -> Shown:
     outcome = outcomes[-1]
+    session.edit_shown = (attribute, strength, policy)
     if outcome.ready:  # its picture is of these very values
         session.editing, session.edit_hidden = Editing(model, outcome, None), ""
         pictures = {side: result.images["image"] for side, result in outcome.sides.items()}
@@ -214,7 +220,7 @@ def _shown(
     if any((extra["attribute"], extra["policy"]) != (attribute, policy) for extra in extras.values()):
         missing = f"{title} at “{_policy(policy)}” is not measured yet: press Rebuild and edit again."
         bars = figures.scores(None, None, missing)
-        return Shown(shots, bars, pictures, (panels.hint(missing), ""), outcome.note)
+        return Shown(shots, bars, pictures, ("", ""), outcome.note)
     found = {
         side: float(np.interp(strength, extra["strengths"], extra["id_sims"]))
         for side, extra in extras.items()

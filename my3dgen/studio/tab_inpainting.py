@@ -24,6 +24,10 @@ NOTHING_PAINTED = (
     "face above it."
 )
 LIKENESS = "How much the face looks like the person (identity similarity, 1 is the same)."
+OTHER_PHOTO = (
+    "The mask was painted on another photo: its new crop had not appeared yet. Look at what is marked on it, and start "
+    "again."
+)
 REGIONS = {
     "Centre": "centre",
     "Eyes": "eyes",
@@ -94,6 +98,8 @@ def _run(
     mask = painter.painted(canvas)
     if photo and (region is None if mask is None else not mask.any()):
         raise My3DGenError(NOTHING_PAINTED)
+    if photo and mask is not None and not painter.belongs(canvas, task_photo.face(session, photo).image):
+        raise My3DGenError(OTHER_PHOTO)
     yield from tasks.inpaint(session, model, photo, mask, region, steps)
 
 

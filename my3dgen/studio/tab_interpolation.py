@@ -41,7 +41,7 @@ def build(page: Page, tab: gr.Tab) -> None:
                 first, last = (
                     gr.Slider(
                         0, 2, 0, step=1, label=label, interactive=False, elem_id=elem_id, min_width=140,
-                        info="0: the one that differs most",
+                        info="0: the one that differs most from the other end",
                     )
                     for label, elem_id in (("From photo", "interpolation-from"), ("To photo", "interpolation-to"))
                 )  # fmt: skip

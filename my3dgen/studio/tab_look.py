@@ -19,6 +19,8 @@ INTRO = (
     "Turn your face in 3D beside the pretrained model's: the front is there at once, the other sides follow."
 )
 
+# What `_follow` gets for the depth box where nobody sees the viewer: nothing, and nothing is drawn then.
+SEEN = """(depth, shown) => [document.getElementById('viewer')?.offsetParent ? depth : null, shown]"""
 SETTLE_SECONDS = 0.15  # a slider that is still moving asks again within this time
 
 
@@ -51,6 +53,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     options = {"trigger_mode": "multiple", **RENDER, **QUIET}
     for event in (tab.select, anchor.input, depth.input):
         event(_show, [anchor, depth, shown], [faces, shown], **options)
+    page.react(_follow, [depth, shown], [faces, shown], js=SEEN, **options)
     page.go(onwards, "inversion")
     page.follow(need, _need)
     page.follow(anchor, numbered(anchor))
@@ -67,14 +70,30 @@ def _need(session: Session) -> str:
 
 @guarded
 def _show(anchor: float, depth: bool, shown: str | None, request: gr.Request) -> Iterator[Any]:
-    """Fill the viewer for the chosen model and photo, unless it holds them already."""
+    """The visitor looks: at another photo or at depth, or the tab was opened."""
+    yield from _filled(session_of(request), anchor, depth, shown)
+
+
+@guarded
+def _follow(depth: bool | None, shown: str | None, request: gr.Request) -> Iterator[Any]:
+    """The session changed: another model takes the viewer, from its first photo on, if somebody sees it."""
     session = session_of(request)
+    model = session.model()
+    if depth is None or model is None or session.looked_at == model.id:
+        yield gr.skip(), gr.skip()
+        return
+    yield from _filled(session, 1, depth, shown)
+
+
+def _filled(session: Session, anchor: float, depth: bool, shown: str | None) -> Iterator[Any]:
+    """Fill the viewer for the chosen model and photo, unless it holds them already."""
     session.looking = newest = object()
     time.sleep(SETTLE_SECONDS)
     model = session.model()
     if model is None or session.looking is not newest:
         yield gr.skip(), gr.skip()
         return
+    session.looked_at = model.id
     photo = min(int(anchor), len(model.adapter.anchors.ws)) - 1
     wanted = f"{model.id}/{photo}/{depth}"
     if wanted == shown:

@@ -34,6 +34,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         controls=_controls,
         more=lambda: [gr.HTML(empty.more[0], apply_default_css=False, elem_id="looks-grids")],
         photo=None,
+        fits=False,
         pair=False,
     )
     TaskPanel(page, tab, task)
@@ -51,7 +52,7 @@ def _controls(panel: TaskPanel) -> Sequence[Any]:
         1,
         step=0.05,
         label="Strength",
-        info="0: always the mean of your photos, 1: as far apart as drawn",
+        info="0: always the mean of your photos, 1: as different as possible",
     )
     return [count, seed, rule, strength]
 

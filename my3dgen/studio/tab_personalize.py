@@ -14,6 +14,8 @@ from my3dgen.studio.jobs import turn
 from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, has_model, session_of
 from my3dgen.studio.session import Session
 
+WORKING = "Working: leave this page open and the screen on. Stopped now, there is nothing to keep yet."
+STOPPING = "Working: leave this page open and the screen on. You can stop now and keep what there is."
 INTRO = "Finds each photo in the pretrained model, then teaches it your face: a few minutes on a laptop."
 
 
@@ -95,11 +97,11 @@ def _note(prior: str) -> str:
 
 def _ready(session: Session) -> bool:
     # Photos that were refused for one kind of prior may be good for another.
-    return bool(session.accepted() or photo_set.stale(session)) and not session.running
+    return bool(session.accepted() or photo_set.stale(session))
 
 
 def _need(session: Session) -> Any:
-    if session.running:
+    if "fit" in session.running:
         return gr.skip()
     if stale := len(photo_set.stale(session)):
         photos = f"{stale} photo{'s were' if stale > 1 else ' was'}"
@@ -151,10 +153,11 @@ def _fit(
 
 def _reports(session: Session, options: service.FitOptions) -> Iterator[Any]:
     state = panels.Running()
+    yield state.html(), gr.skip()  # the prior may have to be loaded first
     for report in service.fit(session, options):
         if isinstance(report, Progress):
             state.add(report)
-            yield state.html(), panels.hint("Working. You can stop at any time and keep what there is.")
+            yield state.html(), panels.hint(STOPPING if report.stage == "personalize" else WORKING)
         else:
             done = "Stopped early" if report.report.get("stopped") else "Done"
             panel = panels.fit_panel(f"{done}: {report.label}", 1.0, "", state.preview, state.curve())

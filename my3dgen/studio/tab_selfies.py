@@ -56,13 +56,12 @@ def build(page: Page) -> None:
     options = {"trigger_mode": "multiple", **READ, **QUIET}
     changed = (drop.upload, drop.delete, drop.clear, consent.input)
     reading = [event(_read, [drop, consent], [status, drop], **options) for event in changed]
-    reading[0].failure(
-        lambda: None, None, drop, queue=False, **QUIET
-    )  # or the next drop would bring them again
+    # or the next drop would bring them again
+    reading[0].failure(_emptied, None, drop, queue=False, **QUIET)
     reading += [taking.snap(_snap, consent, status, **options)]
     reading += [
         people.pick(_pick, None, status, **options),
-        cards.remove(_remove, None, None, **LIGHT, **QUIET),
+        cards.remove(_remove, None, None, trigger_mode="multiple", **LIGHT, **QUIET),
     ]
     for event in reading:
         page.changed_by(event)
@@ -90,9 +89,7 @@ def _status(session: Session) -> str:
     if not session.photos:
         return panels.hint(START)
     usable, refused = len(session.accepted()), len(session.photos) - len(session.accepted())
-    sentences = (
-        [f"{refused} of {len(session.photos)} photos are refused: the card says why."] if refused else []
-    )
+    sentences = [f"{refused} of {len(session.photos)} photos refused: the card says why."] if refused else []
     sentences += photo_set.notes(session) or [f"{usable} usable photos: a good set."]
     text = " ".join(sentences)
     return panels.hint(text, "good" if usable else "bad")
@@ -112,6 +109,12 @@ def _read(photos: list[str] | None, consent: bool, request: gr.Request) -> Itera
     for status in _reading(lambda progress: service.add_photos(session, photos, True, progress=progress)):
         yield status, gr.skip()
     yield gr.skip(), None
+
+
+@guarded
+def _emptied(request: gr.Request) -> None:
+    """Reading failed, and the box is emptied: nothing waits for consent any more."""
+    session_of(request).waiting = 0
 
 
 @guarded

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from my3dgen.studio import figures, panels, task_photo, tasks
+from my3dgen.studio import figures, panels, tasks
 from my3dgen.studio.page import Page
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel, side_by_side
-from my3dgen.studio.tasks import Event, Outcome
+from my3dgen.studio.tasks import Outcome
 
 INTRO = (
     "Sharpens a tiny photo, or reduces a large one first to show it, in under a minute; Lanczos is plain "
     "enlargement."
 )
 LIKENESS = "How much the face looks like the person (identity similarity, 1 is the same)."
-AUTOMATIC, AS_IT_IS = -1, 0
-DEMONSTRATION = 32  # what a large photo is reduced to
-SIZES = {"Automatic": AUTOMATIC, "16 px": 16, "32 px": 32, "64 px": 64, "128 px": 128, "As it is": AS_IT_IS}
+SIZES = {"Automatic": 0, "16 px": 16, "32 px": 32, "64 px": 64, "128 px": 128}
 
 
 def build(page: Page, tab: gr.Tab) -> None:
@@ -30,10 +28,9 @@ def build(page: Page, tab: gr.Tab) -> None:
     def controls(panel: TaskPanel) -> Sequence[Any]:
         size = gr.Radio(
             list(SIZES.items()),
-            value=AUTOMATIC,
+            value=0,
             label="Reduce the face first to",
-            info=f"Automatic: a photo up to {task_photo.SMALL} px stays as it is, others become "
-            f"{DEMONSTRATION} px",
+            info=f"Automatic: a face of up to {tasks.LARGEST} px stays as it is, larger ones become {tasks.REDUCED} px",
             elem_id="upscale-size",
         )
         return [size]
@@ -48,7 +45,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         job="upscale",
         intro=INTRO,
         verb="Sharpen",
-        run=_run,
+        run=tasks.upscale,
         show=_show,
         empty=empty,
         controls=controls,
@@ -60,17 +57,6 @@ def build(page: Page, tab: gr.Tab) -> None:
         photo="A small photo, or any photo",
     )
     TaskPanel(page, tab, task)
-
-
-def size_for(photo: str | None, size: float) -> int:
-    """What a choice means for a photo: pixels to reduce it to, or 0 for a photo that is small itself."""
-    if size != AUTOMATIC:
-        return int(size)
-    return AS_IT_IS if photo and task_photo.is_small(photo) else DEMONSTRATION
-
-
-def _run(session: Session, model: Model, photo: str | None, size: float, steps: float) -> Iterator[Event]:
-    yield from tasks.upscale(session, model, photo, size_for(photo, size), steps)
 
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:

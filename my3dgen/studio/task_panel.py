@@ -11,11 +11,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import figures, inputs, panels, ready, service, task_photo, tasks
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.jobs import turn
-from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, session_of
+from my3dgen.studio.page import EXPORT, FIT, LIGHT, QUIET, Job, Page, session_of
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
@@ -54,6 +55,8 @@ class Task:
     options: Callable[[], Sequence[Any]] | None = None  # ... and these, in a closed box, go to `run`
     more: Callable[[], Sequence[Any]] = lambda: ()  # lays out further results
     photo: str | None = "A photo the model has not seen"  # label; None: the task needs no photo
+    photo_needed: bool = True  # whether nothing can be made without it
+    fits: bool = True  # whether something is fitted; else it only draws, and waits for no fit
     pair: bool = True  # whether there is a before/after slider
     stays: bool = (
         True  # own results stay, with a note, where another model is chosen; else the tab clears them
@@ -74,7 +77,7 @@ class TaskPanel:
             with gr.Column(scale=3, min_width=300, elem_id=f"{task.key}-results"):
                 self._lay_out_right()
         self._connect(need)
-        tab.select(self._opened(), None, [*self.results, self.download], **RENDER, **QUIET)
+        tab.select(self._opened(), None, [*self.results, self.download], **LIGHT, **QUIET)
 
     def _lay_out_left(self, tab: gr.Tab) -> None:
         task = self.task
@@ -177,8 +180,10 @@ class TaskPanel:
         page, task = self.page, self.task
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
-        job = Job(task.job, "one fit runs at a time", self.start, self.stop, self.panel)
-        running = page.runs(job, self._handler(), takes, outputs, **FIT)
+        place, where = ("one fit runs at a time", FIT) if task.fits else ("another is being drawn", EXPORT)
+        check = {"check": _photo_there} if task.photo and task.photo_needed else {}
+        job = Job(task.job, place, self.start, self.stop, self.panel, **check)
+        running = page.runs(job, self._handler(), takes, outputs, **where)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
         page.follow(need, lambda session: _need(session, task))
         page.follow(self.note, self._whose)
@@ -203,6 +208,7 @@ class TaskPanel:
             missing: list[Missing] = []
             asked = values[1:] if takes_photo else values
             nothing = [gr.skip()] * len(self.results)
+            yield state.html(), *nothing, gr.skip()  # the prior may have to be loaded first
             for item in self.task.run(session, model, *values):
                 if isinstance(item, Progress):
                     state.add(item)
@@ -277,6 +283,11 @@ def views(outcome: Outcome) -> str:
     return figures.strips(rows)
 
 
+def _photo_there(photo: str | None, *_: Any) -> None:
+    if not photo:
+        raise My3DGenError(task_photo.NO_PHOTO)
+
+
 def _photo(label: str, elem_id: str) -> Any:
     return inputs.Image(
         label=label,
@@ -301,7 +312,7 @@ def _done(state: panels.Running, outcomes: list[Outcome], missing: list[Missing]
     else:
         title = "Done, but not everything worked" if missing else "Done"
     reasons = " ".join(each.reason for each in missing)
-    return panels.fit_panel(title, 1.0, reasons, state.preview, state.curve())
+    return panels.fit_panel(title, float(bool(outcomes)), reasons, state.preview, state.curve())
 
 
 def _need(session: Session, task: Task) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from my3dgen.errors import My3DGenError
 from my3dgen.studio import compute, examples, photo_set
@@ -17,7 +16,6 @@ from my3dgen.studio.session import Session
 
 NO_PHOTO = "There is no photo yet: drop one, take one or pick a held-out example photo."
 EXPIRED = "The photo is no longer on the server; choose it again."
-SMALL = 256  # longest side, in pixels, of a photo that super-resolution takes as it is
 
 
 def choose(session: Session, photo: str | None) -> None:
@@ -80,15 +78,6 @@ def mask_on_crop(found: Any, mask: str) -> np.ndarray:
     from my3dgen.faces.regions import painted_mask
 
     return painted_mask(mask, found, crop_first=False)
-
-
-def is_small(photo: str) -> bool:
-    """Whether super-resolution can take a photo as it is (an unreadable one is judged where it is read)."""
-    try:
-        with Image.open(photo) as picture:
-            return max(picture.size) <= SMALL
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
 
 
 def region_mask(session: Session, photo: str | None, region: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ REGIONS = ("centre", "eyes", "nose", "mouth", "lower face")
 ATTRIBUTES = ("smile", "age", "beard", "hair_dark")
 POLICIES = ("project", "stop", "continue")
 RULES = ("dirichlet", "three")
-SMALLEST, LARGEST = 16, 256  # sides super-resolution reduces a photo to
+SMALLEST, LARGEST, REDUCED = 16, 256, 32  # sides super-resolution reduces a photo to, the last by itself
 MOST_STRENGTH = 2.0
 MOST_LOOKS = 16
 FRAMES = (2, 60)  # pictures of an interpolation
@@ -48,6 +49,12 @@ class Outcome:
     def ready(self) -> bool:
         """Whether it was made beforehand."""
         return bool(self.note)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory its pictures take."""
+        pictures = (chain(result.images.values(), result.frames) for result in self.sides.values())
+        return sum(picture.nbytes for picture in chain.from_iterable(pictures))
 
     @property
     def sides(self) -> dict[str, Any]:
@@ -131,7 +138,7 @@ def upscale(
     steps: float | None,
     stop_file: str | None = None,
 ) -> Iterator[Event]:
-    """A small photo sharpened. size: reduce the photo's crop to so many pixels first; 0: it is small itself."""
+    """A small photo sharpened. size: reduce the photo's crop to so many pixels first; 0: where it is not small itself."""
     options: dict[str, Any] = {"steps": _steps(steps), "size": None}
     if size:
         options["size"] = whole("size", size, SMALLEST, LARGEST)
@@ -323,7 +330,6 @@ def archive(
     """A ZIP of everything the tasks made (input, pictures and frames of both models, figures, `more` files by
     name); returns its path. It takes the place of the task's last one: a slider would fill the disk."""
     path = session.new_path(f"my3dgen-{name}.zip")
-    session.keep_newest(f"{name} archive", [path])
     with zipfile.ZipFile(path, "w") as file:
         for outcome in outcomes:
             folder = f"{outcome.task}/" if len(outcomes) > 1 else ""
@@ -334,6 +340,7 @@ def archive(
                 for picture, pixels in pictures.items():
                     file.writestr(f"{folder}{side}/{picture}.png", png(pixels))
             file.writestr(f"{folder}figures.json", json.dumps(outcome.report, indent=2))
-        for name, content in (more or {}).items():
-            file.writestr(name, content)
+        for entry, content in (more or {}).items():
+            file.writestr(entry, content)
+    session.keep_newest(f"{name} archive", [path], most=2)  # somebody may still be fetching the one before
     return path

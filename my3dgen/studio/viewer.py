@@ -24,7 +24,7 @@ TEMPLATE = """
   <div class="m3-loading"><div class="m3-fill"></div></div>
   <p class="m3-help">
     <span>Drag to turn, or focus and use the arrow keys; Home or a double click faces you.</span>
-    <span class="m3-angle" aria-live="polite"></span></p>
+    <span class="m3-angle" aria-live="off"></span></p>
 </div>
 """
 

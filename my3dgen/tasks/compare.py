@@ -47,18 +47,24 @@ def compare(task: str, prior, me, photo=None, progress=None, full=None, **option
     Args:
         task: one of `TASKS`.
         prior, me: the pretrained prior and its personalized view (or None).
-        photo: as the task takes it; for "edit" it may be an anchor's number.
+        photo: as the task takes it; for "edit" it may be an anchor's number. None for "interpolate" (which takes `start`
+            and `end`) and "synthesize".
         progress: called with stages "pretrained: ..." and "personalized: ..."; False stops, keeping what there is.
         full: a third prior, with every weight tuned to the person (`my3dgen.full_fine_tuning`); its stages are
             "full fine-tuning: ...".
 
     Raises:
-        My3DGenError: for an unknown task, or where the photo cannot be used.
+        My3DGenError: for an unknown task, where the photo cannot be used, or is missing, or one too many.
     """
     if task not in TASKS:
         raise My3DGenError(f"no task {task!r}; the tasks are {', '.join(TASKS)}")
     if photo is None and task in NEEDS_PHOTO:
         raise My3DGenError(f"{task} needs a photo; got none")
+    if photo is not None and task not in NEEDS_PHOTO:
+        instead = "start=... and end=..." if task == "interpolate" else "no photo"
+        raise My3DGenError(
+            f"{task} works on the person's anchors; give it {instead}, not {type(photo).__name__!r}"
+        )
     if task in ("invert", "inpaint") or (task == "edit" and not isinstance(photo, Integral)):
         source, photo = photo, one_face(photo, prior.kind)  # found once for both
         if options.get("mask") is not None:

@@ -24,6 +24,7 @@ from my3dgen.tasks.look import novel_views
 from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face, references_or
 
 SMALLEST, LARGEST = 16, 256  # sides of a crop, in pixels of the small photo, that make sense here
+REDUCED = 32  # to so many pixels a side a photo that is not small is reduced, where no size was given
 DETECT_AT = 768  # longest side to which a small photo is enlarged before its face is looked for
 NO_FACE = (
     "No face was found in the enlarged photo, so all of it was taken as the standard crop of a face seen from the "
@@ -55,8 +56,9 @@ def upscale(
     Args:
         photo: a Face, or anything `prepare` reads; with `size` None it may be as small as 16 x 16.
         size: reduce the crop to so many pixels a side first (16..256), as a demonstration. None: the photo is
-            small itself. Its face is looked for in an enlargement; a square photo without a findable face is
-            taken as an EG3D crop seen from the front, and extra["note"] says so.
+            small itself, or is reduced to 32 pixels where it is not. A small one's face is looked for in an
+            enlargement; a square photo without a findable face is taken as an EG3D crop seen from the front. Both
+            times extra["note"] says so.
         steps: of the fit; None takes the prior's default.
         background: behind the person show the enlarged photo rather than the prior's wall.
         references: other photos of the person for the identity score; without them the photo itself is used.
@@ -69,7 +71,7 @@ def upscale(
         demonstration: without one there is nothing sharp to compare with.
 
     Raises:
-        My3DGenError: where the photo is no small photo of a face, or the size is out of range.
+        My3DGenError: where the photo is no photo of a face, or the size is out of range.
     """
     start = clock()
     small = _demonstration(photo, size, prior.kind) if size is not None else _small(photo, prior.kind)
@@ -134,23 +136,23 @@ def _small(photo, kind: str) -> _Small:
             raise My3DGenError(
                 f"{face.source} does not say how large its photo was; give the photo itself, or a size to reduce to."
             )
-        return _Small(face, _true_side(len(face.image) / face.placement.scale))
+        return _as_it_is(face, len(face.image) / face.placement.scale)
     pixels = read.read(photo, read.ReadOptions(shortest_side=SMALLEST)).pixels
     if kind == "cat":  # there is nobody to look for
         square, _ = cats.central_square(pixels)
-        return _Small(_frontal(square, read.source_name(photo, 0)), _true_side(len(square)), note=cats.NOTE)
+        return _as_it_is(_frontal(square, read.source_name(photo, 0)), len(square), cats.NOTE)
     growth = max(1.0, DETECT_AT / max(pixels.shape[:2]))
     name = read.source_name(photo, 0)
     face = replace(_findable(_grown(pixels, growth)), source=name)
     if not face.refused:
-        return _Small(face, _true_side(len(face.image) / face.placement.scale / growth))
+        return _as_it_is(face, len(face.image) / face.placement.scale / growth)
     height, width = pixels.shape[:2]
     if height != width or face.landmarks is not None:
         raise My3DGenError(
             f"{name} ({width} x {height} pixels): {face.refused} A photo too small to find a face in must be square, "
             "cut as the standard crop."
         )
-    return _Small(_frontal(pixels, name), _true_side(width), note=NO_FACE)
+    return _as_it_is(_frontal(pixels, name), width, NO_FACE)
 
 
 def _findable(picture: np.ndarray) -> Face:
@@ -164,18 +166,19 @@ def _grown(pixels: np.ndarray, growth: float) -> np.ndarray:
     return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
-def _true_side(pixels: float) -> int:
+def _as_it_is(face: Face, pixels: float, note: str = "") -> _Small:
+    """A photo whose crop really has so many pixels a side; one that is not small becomes a demonstration."""
     side = round(pixels)
-    if side > LARGEST:
-        raise My3DGenError(
-            f"The face's crop has {side} pixels a side, which is not small; super-resolution is for up to {LARGEST}. "
-            "Give a size (such as 32) to reduce it to first."
-        )
     if side < SMALLEST:
         raise My3DGenError(
             f"The face's crop has only {side} pixels a side; at least {SMALLEST} are needed. Give a larger photo."
         )
-    return side
+    if side <= LARGEST:
+        return _Small(face, side, note=note or None)
+    reduced = (
+        f"The face's crop has {side} pixels a side, which is not small, so it was reduced to {REDUCED} first."
+    )
+    return _Small(face, REDUCED, truth=face, note=f"{note} {reduced}".strip())
 
 
 def _frontal(pixels: np.ndarray, name: str) -> Face:

@@ -46,18 +46,24 @@ class LoraOptions:
     def __post_init__(self) -> None:
         whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
         if not (whole and 1 <= self.rank <= MAX_RANK):
-            raise My3DGenError(f"The rank is {self.rank!r}; it must be a whole number from 1 to {MAX_RANK}.")
+            raise My3DGenError(
+                f"The rank is {repr(self.rank)[:80]}; it must be a whole number from 1 to {MAX_RANK}."
+            )
         number = isinstance(self.alpha, (int, float)) and not isinstance(self.alpha, bool)
         if not (number and 0 < self.alpha <= 1e6):
-            raise My3DGenError(f"alpha is {self.alpha!r}; it must be a positive number.")
+            raise My3DGenError(f"alpha is {repr(self.alpha)[:80]}; it must be a positive number.")
         if not (isinstance(self.const_rank, int) and 0 <= self.const_rank <= MAX_RANK):
             raise My3DGenError(
-                f"const_rank is {self.const_rank!r}; it must be a whole number from 0 to {MAX_RANK}."
+                f"const_rank is {repr(self.const_rank)[:80]}; it must be a whole number from 0 to {MAX_RANK}."
             )
         if self.layout not in LAYOUTS:
-            raise My3DGenError(f"The layout is {self.layout!r}; it must be one of {', '.join(LAYOUTS)}.")
+            raise My3DGenError(
+                f"The layout is {repr(self.layout)[:80]}; it must be one of {', '.join(LAYOUTS)}."
+            )
         if self.trainable not in TRAINABLE:
-            raise My3DGenError(f"trainable is {self.trainable!r}; it must be one of {', '.join(TRAINABLE)}.")
+            raise My3DGenError(
+                f"trainable is {repr(self.trainable)[:80]}; it must be one of {', '.join(TRAINABLE)}."
+            )
 
     @property
     def scale(self) -> float:

@@ -106,8 +106,9 @@ root.querySelector('.m3-clear').addEventListener('click', () => {
   wipe();
   trigger('clear'); // no part of the face is chosen any more
 });
-document.getElementById(root.dataset.parts)?.addEventListener('input', () => {
-  wiped = false;
+// the parts of the face may be laid out later than this
+document.addEventListener('input', (event) => {
+  if (event.target.closest?.(`#${root.dataset.parts}`)) wiped = false;
 });
 watch('value', show);
 show();

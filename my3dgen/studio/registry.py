@@ -1,0 +1,232 @@
+"""Who owns what on the server: sessions, found by a secret that only the visitor's page knows.
+
+The client chooses its session hash, so it is a password: it is never stored, shown, logged or used as a
+name. What is kept is its keyed digest, and every folder has a random name of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from my3dgen.errors import My3DGenError
+from my3dgen.studio.session import GONE, Session
+
+IDLE_SECONDS = 3600.0  # a session nobody touched for this long is deleted
+LEFT_SECONDS = (
+    300.0  # and one whose page was closed or reloaded after this long: no page can reach it any more
+)
+SESSION_LIMIT = 64  # at most so many at once; beyond it empty ones go first, then the longest idle
+LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
+SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
+ERASED_SECONDS = (
+    600.0  # so long what was deleted is deleted again, as work that was under way may have written anew
+)
+log = logging.getLogger("my3dgen.studio")
+
+
+def upload_root() -> Path:
+    """The folder Gradio keeps uploads in and serves files from (only to who knows their full name)."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio").resolve()
+
+
+class Registry:
+    """All sessions of this server."""
+
+    def __init__(self, idle_seconds: float = IDLE_SECONDS, limit: int = SESSION_LIMIT):
+        self.idle_seconds, self.limit = idle_seconds, limit
+        # gets the adapters of who is gone, by `id`: nothing of a face may stay behind here
+        self.on_delete: Callable[[list[int]], None] = lambda adapters: None
+        self.on_sweep: Callable[[], None] = lambda: None  # after sessions went, and now and then
+        self._erased: list[tuple[float, Path, list[int]]] = []  # when, the folder, the adapters
+        self._pepper = secrets.token_bytes(32)
+        self._sessions: dict[str, Session] = {}
+        self._uploads: Counter[str] = Counter()  # the same photo may belong to two visitors
+        self._lock = threading.RLock()
+        self._sweeper: threading.Thread | None = None
+
+    def get(self, secret: str | None) -> Session:
+        """The session of this secret; without one, a new session that nobody else can reach."""
+        key = self._key(secret) if secret else secrets.token_hex(32)
+        with self._lock:
+            self._start_sweeper()
+            gone = []
+            if key not in self._sessions:
+                gone = self._make_room()
+                self._sessions[key] = Session(upload_root() / f"my3dgen-{secrets.token_hex(16)}")
+            session = self._sessions[key]
+        for each in gone:  # its files take a while; nobody else waits for that
+            self._erase(each)
+        session.left = False
+        session.touch()
+        return session
+
+    def knows(self, secret: str) -> bool:
+        """Whether there is a session of this secret."""
+        return self._key(secret) in self._sessions
+
+    def left(self, secret: str | None) -> None:
+        """The page of a session was closed or reloaded: what nobody can reach any more goes soon."""
+        session = self._sessions.get(self._key(secret)) if secret else None
+        if session is not None:
+            session.left = True  # first, or a job's report would come between
+            session.used = min(session.used, time.monotonic() - self.idle_seconds + LEFT_SECONDS)
+            session.queued.clear()
+
+    def delete(self, secret: str | None) -> bool:
+        """Delete everything of this session. Returns whether there was anything."""
+        with self._lock:
+            session = self._sessions.pop(self._key(secret), None) if secret else None
+        if session is None:
+            return False
+        there = session.filled or bool(session.uploads or session.lent or session.results or session.newest)
+        self._erase(session)
+        with _told("tidying up after a deletion"):
+            self.on_sweep()
+        return there
+
+    def owns_uploads(self, session: Session, paths: Iterable[str]) -> None:
+        """Note files a visitor sent, so that they go when the session goes.
+
+        Raises `My3DGenError` once it was deleted: nobody would ever let go of them.
+        """
+        with self._lock:
+            if session.deleted:
+                raise My3DGenError(GONE)
+            for path in set(paths):
+                if not _is_upload(path):
+                    continue
+                self._uploads[path] += path not in session.uploads
+                session.uploads[path] = Path(path).stat().st_ino
+
+    def sweep(self) -> None:
+        """Delete sessions idle for too long; keep the files of the others from ageing out of the cache."""
+        oldest = time.monotonic() - self.idle_seconds
+        with self._lock:
+            expired = [key for key, each in self._sessions.items() if each.used < oldest and not each.waits()]
+            gone = [self._sessions.pop(key) for key in expired]
+            alive = list(self._sessions.values())
+        for session in gone:
+            with _told("deleting an expired session"):
+                self._erase(session)
+        self._erase_again()
+        with _told("tidying up after a sweep"):
+            self.on_sweep()
+        for session in alive:
+            with suppress(OSError):  # a file went while we looked; the next sweep comes soon
+                own = session.folder.rglob("*") if session.folder.exists() else ()
+                for path in [*own, *map(Path, tuple(session.uploads))]:
+                    if path.is_file():
+                        os.utime(path)
+
+    def tidy(self) -> None:
+        """Remove what a server that was killed left behind (called before the first visitor)."""
+        for folder in upload_root().glob("my3dgen-*"):
+            if time.time() - folder.stat().st_mtime > LEFTOVER_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Delete every session (the server stops)."""
+        with self._lock:
+            gone, self._sessions = list(self._sessions.values()), {}
+        for session in gone:
+            self._erase(session)
+
+    def _key(self, secret: str) -> str:
+        # whatever a client sends as its hash, half a surrogate pair too
+        return hmac.new(self._pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+    def _make_room(self) -> list[Session]:
+        """Take sessions out until another one has room. Returns those that are to be erased."""
+        gone = []
+        while len(self._sessions) >= self.limit:
+            idlest = min(
+                self._sessions, key=lambda key: (self._sessions[key].filled, self._sessions[key].used)
+            )
+            gone.append(self._sessions.pop(idlest))
+        return gone
+
+    def _erase(self, session: Session) -> None:
+        with session.lock:  # what is being kept at this moment is kept before, or not at all
+            session.deleted = True  # a running fit sees this and stops
+            adapters = [id(model.adapter) for model in (*session.models.values(), *session.lent.values())]
+        self.on_delete(adapters)
+        with self._lock:
+            self._erased.append((time.monotonic(), session.folder, adapters))
+            self._uploads.subtract(session.uploads.keys())
+            unused = [path for path in session.uploads if self._uploads[path] <= 0]
+            for path in unused:
+                del self._uploads[path]
+        for path in unused:
+            _remove_upload(path, session.uploads[path])
+        shutil.rmtree(session.folder, ignore_errors=True)
+        with session.lock:
+            session.photos, session.example, session.current = [], None, None
+            session.photo = session.editing = None
+            session.prior = session.edit_hidden = ""
+            session.looking = None
+            stores = (
+                session.anchors,
+                session.models,
+                session.full,
+                session.views,
+                session.uploads,
+                session.newest,
+            )
+            for store in (*stores, session.lent, session.prepared, session.results, session.showing):
+                store.clear()
+
+    def _erase_again(self) -> None:
+        """What was deleted in the last minutes: a job that had not yet noticed may have put something back."""
+        now = time.monotonic()
+        with self._lock:
+            self._erased = [each for each in self._erased if now - each[0] < ERASED_SECONDS]
+            erased = list(self._erased)
+        for _, folder, adapters in erased:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.on_delete(adapters)
+
+    def _start_sweeper(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = threading.Thread(target=self._sweep_forever, daemon=True)
+            self._sweeper.start()
+
+    def _sweep_forever(self) -> None:
+        while True:
+            time.sleep(min(SWEEP_SECONDS, self.idle_seconds))
+            with _told("sweeping"):  # expiry must not end with one failure
+                self.sweep()
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """A failure is logged, by kind alone, and what comes next is done all the same."""
+    try:
+        yield
+    except Exception as error:
+        log.error("%s failed: %s", what, type(error).__name__)
+
+
+def _is_upload(path: str) -> bool:
+    """Whether this is a file Gradio stored for a visitor (and not, say, a photo of an example)."""
+    return Path(path).is_file() and Path(path).resolve().is_relative_to(upload_root())
+
+
+def _remove_upload(path: str, inode: int) -> None:
+    """Remove a file unless it was sent anew: the same photo has the same path, and who sent it may be about to claim it."""
+    file = Path(path)
+    if _is_upload(path) and file.stat().st_ino == inode:
+        file.unlink(missing_ok=True)
+        with suppress(OSError):  # only an empty folder goes, and Gradio may have been first
+            file.parent.rmdir()
