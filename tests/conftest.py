@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SERVER = str(HERE / "studio_server.py")
 PEOPLE = {"anna": (210, 150, 120), "ben": (120, 80, 60)}
+PATIENT = {"timeout": 120.0}  # for `Client(httpx_kwargs=...)`, which gives up after 5 s
 START_SECONDS = 240.0  # patience; how long the real app may take is a test of its own
 
 
@@ -45,6 +47,16 @@ class Served:
     folder: Path  # where Gradio and the sessions keep files
     log: Path  # what the server printed
     cpu_seconds: float  # processor time it took until it answered
+
+    def files(self) -> set[Path]:
+        """What is not empty in its folder; some of it may go while this looks."""
+        found = set()
+        for folder, _, names in os.walk(self.folder):
+            for path in (Path(folder) / name for name in names):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_size:
+                        found.add(path)
+        return found
 
 
 def serve(command: list[str], work: Path, **environment: str) -> Iterator[Served]:
@@ -73,7 +85,11 @@ def serve(command: list[str], work: Path, **environment: str) -> Iterator[Served
         yield Served(url, folder, log, _cpu_seconds(process.pid))
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # or it takes a core from everything that follows
+            process.kill()
+            raise
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -50,7 +50,7 @@ if __name__ == "__main__":
         import fake_backend
 
         fake_backend.install()
-        registry.LEFT_SECONDS, registry.SWEEP_SECONDS = 1.0, 1.0  # nobody waits minutes here
+        registry.LEFT_SECONDS, registry.SWEEP_SECONDS = 5.0, 1.0  # nobody waits minutes here
     else:
         _quick()
     if folder := os.environ.get("TEST_EXAMPLES"):

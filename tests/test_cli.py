@@ -280,5 +280,7 @@ def test_nothing_is_looked_for_before_the_folder_can_be_written(capsys, monkeypa
 
 def test_whoever_reads_only_the_beginning_gets_no_complaint():
     script = f"{sys.executable} -m my3dgen bench --random-weights --repeat 1 --json | true"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=EXAMPLES.parent)
+    command = ["bash", "-o", "pipefail", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent)
+    assert done.returncode == 0, done.stderr
     assert "BrokenPipe" not in done.stderr and "Traceback" not in done.stderr

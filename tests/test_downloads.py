@@ -4,7 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import official_snapshot
 import pytest
@@ -187,11 +187,9 @@ def test_progress_and_stopping(server, tmp_path, monkeypatch):
 
 
 def test_two_at_once_fetch_once(server, tmp_path):
-    threads = [threading.Thread(target=get, args=(server, tmp_path)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        for each in [threads.submit(get, server, tmp_path) for _ in range(4)]:
+            each.result()
     assert len(server.requests) == 1
     assert (tmp_path / FILE).read_bytes() == DATA
 

@@ -209,7 +209,7 @@ def test_noise_maps_can_be_given():
     assert not torch.allclose(own, quiet)
     assert torch.equal(generator.planes(ws, noise=maps), own)
     zeros = {name: torch.zeros_like(m) for name, m in maps.items()}
-    assert_close(generator.planes(ws, noise=zeros), quiet, 1e-6)
+    assert_close(generator.planes(ws, noise=zeros), quiet, 1e-5)
     rows = {name: torch.stack([m, torch.zeros_like(m)]) for name, m in maps.items()}
     mixed = generator.planes(ws, noise=rows)
     assert_close(mixed, torch.stack([own[0], quiet[1]]), 1e-5)
@@ -236,7 +236,7 @@ def test_graph_or_not_the_pixels_are_the_same():
     for size in (16, 96):
         plain = generator.synthesis(ws, c, size)["image_raw"]
         with torch.enable_grad():
-            assert_close(generator.synthesis(ws, c, size)["image_raw"], plain, 1e-6)
+            assert_close(generator.synthesis(ws, c, size)["image_raw"], plain, 1e-5)
 
 
 @torch.no_grad()

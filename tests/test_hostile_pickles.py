@@ -59,7 +59,7 @@ def read(tmp_path_factory):
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert set(os.listdir(folder)) == before  # what they run would leave a file

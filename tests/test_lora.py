@@ -90,7 +90,7 @@ def test_a_view_starts_as_the_base_and_never_touches_it(small, trainable):
     me = lora.view(small, lora.initial_tensors(small, options), options, trainable=True)
     ws, c = torch.randn(1, small.num_ws, 16), reference()["c"][:1]
     with torch.no_grad():
-        assert_close(me.synthesis(ws, c)["image"], small.synthesis(ws, c)["image"], 1e-6)
+        assert_close(me.synthesis(ws, c)["image"], small.synthesis(ws, c)["image"], 1e-5)
     own = lora.own_tensors(me)
     assert sum(p.numel() for p in own.values()) == count(small, rank=2, trainable=trainable)
     shared = {p.data_ptr() for p in small.parameters()}
@@ -169,7 +169,7 @@ def test_people_and_nobody_in_one_batch(small):
         for key in ("image", "image_raw", "image_depth"):
             assert_close(out[key][i : i + 1], row[key], 1e-4, f"row {i} {key}")
     same = small.synthesis(ws, c)["image"]
-    assert_close(lora.rows_view(small, [None] * 4).synthesis(ws, c)["image"], same, 1e-6)
+    assert_close(lora.rows_view(small, [None] * 4).synthesis(ws, c)["image"], same, 1e-5)
 
 
 @torch.no_grad()

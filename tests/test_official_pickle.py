@@ -200,12 +200,12 @@ def test_tensors_must_lie_inside_their_values(tmp_path, kind):
 def test_damaged_files_are_one_sentence(tmp_path, data):
     path = tmp_path / "a.pkl"
     path.write_bytes(data)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(My3DGenError) as error:
         load_prior(path, "cpu")
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_archives_in_place_of_values_are_refused(tmp_path):

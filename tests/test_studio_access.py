@@ -39,6 +39,8 @@ def test_every_tab_shows_a_ready_result_and_axe_finds_nothing_grave(visit, width
     found = []
     for name in TABS:
         v.tab(name)
+        there = page.get_by_text("What this is") if name == "About" else page.locator(".m3-intro")
+        expect(there.locator("visible=true")).to_have_count(1)
         if name in FILLED:
             selector, count = FILLED[name]
             expect(page.locator(selector)).to_have_count(count)
@@ -46,6 +48,7 @@ def test_every_tab_shows_a_ready_result_and_axe_finds_nothing_grave(visit, width
         closed = page.locator("button.label-wrap:not(.open)").locator("visible=true")
         for box in reversed(closed.all()):  # the last first: they are found by number, and open ones drop out
             box.click()
+        page.wait_for_timeout(300)  # what is in them comes in
         found += [f"{name}: {each}" for each in studio_axe.violations(page)]
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
     assert found == []

@@ -18,7 +18,7 @@ from my3dgen.progress import Progress
 from my3dgen.studio import api_tasks, compute, examples, folders, jobs, photo_set, priors, service, stream
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
 from my3dgen.studio.looking import ViewGrid
-from my3dgen.studio.registry import LEFT_SECONDS, Registry, upload_root
+from my3dgen.studio.registry import LATE_SECONDS, LEFT_SECONDS, Registry, upload_root
 from my3dgen.studio.session import LENT, MODELS, RESULT_BYTES
 
 
@@ -106,6 +106,9 @@ def test_a_job_that_still_reports_does_not_keep_what_a_closed_page_held():
         )
     assert time.monotonic() - session.used > 3600.0 - LEFT_SECONDS - 1
     assert other.used >= before
+    registry.get("closed")  # what it had asked before it was closed
+    assert time.monotonic() - session.used > 3600.0 - LEFT_SECONDS - 1
+    session.left -= LATE_SECONDS
     registry.get("closed")  # the same page came back
     assert time.monotonic() - session.used < 60
 
@@ -396,6 +399,10 @@ def test_the_example_picked_last_stays_and_the_one_before_takes_its_photo_along(
         service.load_example(session, "anna")
         assert session.photo == kept
         service.load_example(session, "ben")
+    monkeypatch.setattr(service.compute, "prepare", lambda *_: [Face("me.jpg", refused="no face")])
+    session.photo = lent
+    service.add_photos(session, ["me.jpg"], True)
+    assert session.example is None and session.photo is None
 
 
 def test_photos_from_the_camera_are_counted():

@@ -43,18 +43,25 @@ def photo(tmp_path: Path) -> str:
     return str(tmp_path / "me.png")
 
 
-def stopped_at(session: Session, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop whatever runs as soon as it reports this stage, however slow the machine is."""
+def stopped_at(
+    session: Session,
+    stage: str,
+    monkeypatch: pytest.MonkeyPatch,
+    job: str = "invert",
+    function: str = "compare",
+) -> None:
+    """Stop a job as soon as this function of my3dgen's reports this stage, however slow the machine is."""
+    genuine = getattr(fake_backend, function)
 
-    def compare(*values, progress, **options):
+    def stopped(*values, progress, **options):
         def watch(report: Progress):
             if report.stage.startswith(stage):
-                jobs.stop(session, "invert")
+                jobs.stop(session, job)
             return progress(report)
 
-        return fake_backend.compare(*values, progress=watch, **options)
+        return genuine(*values, progress=watch, **options)
 
-    monkeypatch.setattr(my3dgen, "compare", compare)
+    monkeypatch.setattr(my3dgen, function, stopped)
 
 
 def test_stopped_in_the_first_half_there_is_no_result(
@@ -156,18 +163,21 @@ def test_a_stop_that_came_too_late_stops_nothing_later(session: Session, photo: 
     assert isinstance(events[-1], Outcome) and not events[-1].stopped
 
 
-def test_compare_and_a_tab_s_own_job_of_the_same_task_do_not_meet(session: Session, photo: str):
+def test_compare_and_a_tab_s_own_job_of_the_same_task_do_not_meet(
+    session: Session, photo: str, monkeypatch: pytest.MonkeyPatch
+):
     jobs.wait(session, "edit")  # pressed in its own tab, and waiting while Compare runs
     jobs.stop(session, "edit")
     events = list(tab_compare._run(session, MODEL, photo, ["edit"]))
     assert isinstance(events[-1], Outcome) and not events[-1].stopped
     assert session.waits("edit") and "edit" in session.stop_early, "it waits, and ends as it begins"
     session.results.clear()
+    stopped_at(session, "pretrained", monkeypatch, "compare")
+    events = []
     for event in tab_compare._run(session, MODEL, photo, ["edit"]):
-        if isinstance(event, Progress):
-            assert "edit" not in session.running
-            jobs.stop(session, "compare")
-    assert isinstance(event, Missing) and event.stopped
+        assert "edit" not in session.running
+        events.append(event)
+    assert isinstance(events[-1], Missing) and events[-1].stopped
     assert session.waits("edit"), "Compare's stop ends its own parts"
 
 
@@ -256,6 +266,7 @@ def test_loading_a_prior_keeps_nobody_waiting_who_uses_another(session: Session,
     )
     other.start()
     other.join(60)
+    assert found, "it waited for the other prior"
     go_on.set()
     loading.join(30)
     assert found[0][0] is ready
@@ -307,10 +318,8 @@ def test_full_fine_tuning_stopped_or_without_photos(
     with pytest.raises(My3DGenError, match="came as a file"):
         list(tab_compare._run(session, MODEL, photo, ["invert"], True))
     mine = replace(MODEL, faces=tuple(fake_backend.prepare([photo])))
-    events = []
-    for event in tab_compare._run(session, mine, photo, ["invert"], True):
-        events.append(event)
-        jobs.stop(session, "compare")
+    stopped_at(session, "full fine-tuning", monkeypatch, "compare", "full_fine_tuning")
+    events = list(tab_compare._run(session, mine, photo, ["invert"], True))
     assert isinstance(events[-1], Missing) and events[-1].stopped
     assert not any(isinstance(event, Outcome) for event in events)
     assert not session.full, "half a training is not kept"

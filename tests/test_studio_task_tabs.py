@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 
 import numpy as np
@@ -63,6 +64,7 @@ def test_one_photo_goes_through_every_task(visit, width: str):
     expect(page.locator("#edit-plot path.m3-after")).to_be_attached()
     picture = page.locator("#edit-shots img").nth(2)
     before, pair = picture.get_attribute("src"), page.locator("#edit-slider img").last
+    expect(pair).not_to_have_attribute("src", re.compile("empty.png"))
     halves = pair.get_attribute("src")
     page.locator("#edit-strength input[type=range]").press("ArrowRight")
     expect(page.locator("#edit-shots")).to_contain_text("Personalized, smile +1.1")
@@ -71,7 +73,7 @@ def test_one_photo_goes_through_every_task(visit, width: str):
     page.locator("#edit-attribute").get_by_text("Age").click()
     expect(page.locator("#edit-shots")).to_contain_text("Personalized, age +1.1")
     # The curve was of smile, and the faces are of this photo.
-    expect(page.locator("#edit-plot")).to_contain_text("press Rebuild and edit again")
+    expect(page.locator("#edit-figures")).to_contain_text("press Rebuild and edit again")
     expect(page.locator("#edit-plot path")).to_have_count(0)
     page.locator("#edit-photo-held-out").get_by_role("button", name="Held-out photo 3").click()
     expect(page.locator("#edit-figures")).to_contain_text("Another photo was chosen")
@@ -128,6 +130,7 @@ def test_what_needs_no_photo(visit, width: str):
     expect(page.locator("#export-film video")).to_be_visible()
     assert page.evaluate(NO_SIDEWAYS)
     page.get_by_label("Mesh").check()
+    expect(page.locator("#export-mesh .m3-ready")).to_be_attached()
     assert page.locator("#export-mesh canvas").evaluate(HEAD_SHOWN)
     lost = "window.lost = canvas.getContext('webgl2').getExtension('WEBGL_lose_context')"
     page.locator("#export-mesh canvas").evaluate(f"(canvas) => {{ {lost}; window.lost.loseContext(); }}")
@@ -187,14 +190,21 @@ def test_what_is_missing_is_said_at_once_and_a_viewer_in_sight_follows(visit):
     page.get_by_role("button", name="Ben").click()
     v.cards(10)
     v.tab("Personalize")
+    page.get_by_role("button", name="Options").first.click()
+    v.fill_slider("Steps", "300")
     page.locator("#personalize").click()
     v.tab("Look around")
+    expect(page.locator("#look-status")).to_contain_text("no personalized model yet")
     expect(page.locator(".m3-ready .m3-done")).to_be_attached()  # though nobody asked for it again
     v.tab("Inversion")
+    asked = len([url for url in v.quiet() if "queue/join" in url])
     page.locator("#inversion-start").click()
     expect(page.get_by_text("There is no photo yet")).to_be_visible()
-    expect(page.locator("#inversion-panel")).to_contain_text("Not started")
+    assert len([url for url in v.quiet() if "queue/join" in url]) == asked + 1, "it never waited for its turn"
     v.tab("Look around")
+    page.set_viewport_size({"width": 1280, "height": 300})
+    page.get_by_role("button", name="Next: try a new photo").scroll_into_view_if_needed()
+    assert page.evaluate("document.getElementById('tabs').getBoundingClientRect().top") < -2
     page.get_by_role("button", name="Next: try a new photo").click()
     page.wait_for_function("document.getElementById('tabs').getBoundingClientRect().top > -2")
 
@@ -228,12 +238,13 @@ def test_stop_keeps_what_there_is_and_delete_empties_every_tab(visit):
     page.locator("#inversion-stop").click()
     expect(page.locator("#inversion-panel")).to_contain_text("there is nothing to compare")
     expect(page.locator("#inversion-shots img")).to_have_count(0)
-    v.fill_slider("Projection steps", "250")
+    v.fill_slider("Projection steps", "500")
     page.locator("#inversion-start").click()
     expect(page.locator("#inversion-panel")).to_contain_text("Personalized model")
     page.locator("#inversion-stop").click()
     expect(page.locator("#inversion-panel")).to_contain_text("Stopped early")
     expect(page.locator("#inversion-shots img")).to_have_count(3)
+    expect(page.locator("#inversion-start")).to_be_enabled()
     page.locator("#delete").click()
     expect(page.locator("#inversion-shots img")).to_have_count(0)
     expect(page.locator("#inversion-start")).to_be_disabled()
@@ -244,10 +255,7 @@ def test_stop_keeps_what_there_is_and_delete_empties_every_tab(visit):
 
 
 def test_delete_leaves_no_file_of_any_tab(visit, app, photos):
-    def files() -> set:
-        return {path for path in app.folder.rglob("*") if path.is_file() and path.stat().st_size}
-
-    start = files()
+    start = app.files()
     v = with_model(visit)
     page = v.page
     v.tab("Interpolation")
@@ -266,10 +274,12 @@ def test_delete_leaves_no_file_of_any_tab(visit, app, photos):
         page.get_by_label(kind).check()
         page.locator("#export-start").click()
         expect(page.locator("#export-files")).to_contain_text(made)
-    assert {path.suffix for path in files() - start} >= {".png", ".mp4", ".zip"}
+        expect(page.locator("#export-start")).to_be_enabled()
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    assert {path.suffix for path in app.files() - start} >= {".png", ".mp4", ".zip"}
     page.locator("#delete").click()
     expect(page.locator("#deleted")).to_contain_text("Everything of this page is deleted")
-    assert not files() - start
+    assert not app.files() - start
 
 
 def test_edited_faces_go_and_come_back_with_their_model_and_their_photo(visit):

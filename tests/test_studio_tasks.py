@@ -11,7 +11,7 @@ import fake_backend
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Served
+from conftest import PATIENT, ROOT, Served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -54,7 +54,7 @@ TASKS = {
 
 @pytest.fixture
 def client(app: Served):
-    client = Client(app.url, verbose=False)
+    client = Client(app.url, verbose=False, httpx_kwargs=PATIENT)
     yield client
     client.predict(api_name="/delete_my_data")
     client.close()
@@ -90,7 +90,7 @@ def test_every_task_gives_both_pictures_and_figures(client: Client, photos):
 def test_every_task_takes_an_adapter_file_and_says_where_there_is_none(client: Client, app: Served, photos):
     paths = photos(BLUE, 2)
     adapter = personalize(client, paths)
-    other = Client(app.url, verbose=False)
+    other = Client(app.url, verbose=False, httpx_kwargs=PATIENT)
     for name in TASKS:
         with pytest.raises(AppError, match="no personalized model yet"):
             other.predict(*values(name, paths[0]), api_name=name)
@@ -169,23 +169,20 @@ def test_wrong_values_get_one_sentence(client: Client, photos, call, says):
 
 
 def test_deleting_removes_what_tasks_made(app: Served, client: Client, photos):
-    def files() -> set[Path]:
-        return {path for path in app.folder.rglob("*") if path.is_file() and path.stat().st_size}
-
-    start = files()
+    start = app.files()
     paths = photos((44, 99, 33), 2)
     personalize(client, paths)
     for name in TASKS:
         client.predict(*values(name, paths[0]), api_name=name)
     client.predict("glb", 0, 32, 12, api_name="/export")
-    assert {path.suffix for path in files() - start} >= {".png", ".glb", ".jpg"}
+    assert {path.suffix for path in app.files() - start} >= {".png", ".glb", ".jpg"}
     assert client.predict(api_name="/delete_my_data") == {"deleted": True}
-    assert not files() - start
+    assert not app.files() - start
 
 
 def test_the_real_tasks_end_to_end(real_app: Served):
     """One photo of an example person (its mirror image makes it two), two steps, every task: everything fits together."""
-    client = Client(real_app.url, verbose=False)
+    client = Client(real_app.url, verbose=False, httpx_kwargs=PATIENT)
     person = ROOT / "examples" / "ada"
     gallery, report = client.predict([handle_file(person / "photo_09.jpg")], True, api_name="/prepare")
     assert len(gallery) == 1, report
@@ -228,14 +225,14 @@ def test_a_painted_mask_comes_back_as_it_was_left():
 def test_a_mask_goes_with_no_other_photo(monkeypatch: pytest.MonkeyPatch):
     """Whoever starts before the next photo's crop is there would hide what was marked on the last one."""
     crops = {name: np.full((512, 512, 3), value, np.uint8) for name, value in (("a", 90), ("b", 160))}
-    monkeypatch.setattr(task_photo, "face", lambda session, photo: SimpleNamespace(image=crops[photo]))
+    monkeypatch.setattr(task_photo, "face", lambda session, photo, prior: SimpleNamespace(image=crops[photo]))
     asked = []
     monkeypatch.setattr(tasks, "inpaint", lambda *values: asked.append(values[2]) or iter(()))
     mask = np.zeros((512, 512), bool)
     mask[:9] = True
     canvas = painter.canvas(crops["a"], mask)
     list(tab_inpainting._run(None, MODEL, "a", canvas, None, 0))
-    with pytest.raises(My3DGenError, match="painted on another photo"):
+    with pytest.raises(My3DGenError, match="painted on another crop"):
         list(tab_inpainting._run(None, MODEL, "b", canvas, None, 0))
     list(tab_inpainting._run(None, MODEL, "b", None, "eyes", 0))
     assert asked == ["a", "b"]

@@ -259,7 +259,7 @@ def test_a_window_is_sharpened_as_in_the_whole_picture(two_people: Path):
 def test_training_takes_as_long_as_asked_and_goes_on_from_there(monkeypatch):
     """Steps of a second each: of two minutes one go takes 70 seconds, the next one the rest."""
     now, shares, saved, log = [0.0], [], [], io.StringIO()
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def step(share: float) -> dict[str, torch.Tensor]:
         shares.append(share)

@@ -22,7 +22,7 @@ from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Degradation, Identity
 from my3dgen.personal.encode import Latents, encode
 from my3dgen.personal.images import to_uint8
-from my3dgen.personal.objective import Objective, Targets, head_region, photo, untouched
+from my3dgen.personal.objective import Objective, Targets, Weights, photo
 from my3dgen.personal.pose import corrected
 from my3dgen.personal.project import ProjectOptions
 from my3dgen.personal.slices import Descent, drive
@@ -165,9 +165,7 @@ class _Comparison:
         self.degradation = degradation
         self.objective = Objective(prior)
         self.photo = photo(face).to(prior.device)
-        self.valid = torch.from_numpy(face.valid)[None, None].float().to(prior.device)
-        head = torch.from_numpy(head_region(face.landmarks, len(face.image)))[None, None].to(prior.device)
-        self.counts = background + (1 - background) * head
+        self.weights = Weights([face], background, prior.device)
         self.camera = torch.as_tensor(np.asarray(face.camera), dtype=torch.float32, device=prior.device)[None]
         self._targets: dict[int, Targets] = {}
 
@@ -179,8 +177,7 @@ class _Comparison:
     def _target(self, size: int) -> Targets:
         if size not in self._targets:
             seen = self.degradation.observed(self.photo, size)
-            weight = F.interpolate(self.counts, size=seen.shape[-2:], mode="area")
-            weight = weight * untouched(self.valid, seen.shape[-1])
+            weight = self.weights.at(seen.shape[-1])
             visible = self.degradation.weight(size)
             if visible is not None:
                 weight = weight * visible.to(weight)

@@ -59,16 +59,29 @@ def targets(prior, faces: Sequence[Face], background: float = 0.1) -> Targets:
     """
     size, small = prior.config.output_resolution, prior.config.neural_resolution
     images = torch.cat([photo(f) for f in faces]).to(prior.device)
-    valid = torch.from_numpy(np.stack([f.valid for f in faces]))[:, None].float().to(prior.device)
-    heads = torch.from_numpy(np.stack([head_region(f.landmarks) for f in faces]))[:, None].to(prior.device)
-    weights = background + (1 - background) * heads
-    low = resize(images, small)
-    weight_high, weight_low = (
-        F.interpolate(weights, size=(side, side), mode="area") * untouched(valid, side)
-        for side in (size, small)
-    )
+    weights = Weights(faces, background, prior.device)
     cameras = torch.from_numpy(np.stack([np.asarray(f.camera, np.float32) for f in faces])).to(prior.device)
-    return Targets(resize(images, size), low, _mean_one(weight_high), _mean_one(weight_low), cameras)
+    return Targets(
+        resize(images, size),
+        resize(images, small),
+        _mean_one(weights.at(size)),
+        _mean_one(weights.at(small)),
+        cameras,
+    )
+
+
+class Weights:
+    """How much each pixel of photos counts: nothing outside the photo, `background` outside the head, 1 on it."""
+
+    def __init__(self, faces: Sequence[Face], background: float, device: torch.device):
+        valid = np.stack([f.valid for f in faces])[:, None]
+        heads = np.stack([head_region(f.landmarks, len(f.image)) for f in faces])[:, None]
+        self.valid = torch.from_numpy(valid).float().to(device)  # [N, 1, S, S]
+        self.counts = background + (1 - background) * torch.from_numpy(heads).to(device)
+
+    def at(self, size: int) -> Tensor:
+        """Weights [N, 1, size, size] for what `resize` makes of the photos."""
+        return F.interpolate(self.counts, size=(size, size), mode="area") * untouched(self.valid, size)
 
 
 def resize(images: Tensor, size: int) -> Tensor:

@@ -51,7 +51,7 @@ class Job:
     panel: gr.HTML
     ready: Callable[[Session], bool] = has_model  # whether it could be started
     curve: str | None = ""  # as `panels.fit_panel` takes it
-    # called with what the handler takes: an error here spares the visitor the wait for one
+    # called with the handler's inputs before it waits for its turn: raises at once what would be said after the wait
     check: Callable[..., None] = lambda *values: None
 
     def startable(self, session: Session) -> Any:
@@ -63,7 +63,7 @@ class Job:
         return gr.update(interactive=jobs.busy(session, self.name))
 
     def queued(self, session: Session, *values: Any) -> Any:
-        """It was asked for, and can be stopped from now on: [panel, start, stop]."""
+        """It was asked for, and can be stopped from now on: [panel, start, stop]. Raises what `check` does."""
         self.check(*values)
         jobs.wait(session, self.name)
         title = f"Waiting for a free place: {self.place}"
@@ -173,9 +173,12 @@ class Page:
         @guarded
         def refresh(request: gr.Request) -> list[Any]:
             session = session_of(request)
-            return [update(session) for _, update in self.watchers]
+            states = [update(session) for _, update in self.watchers]
+            # deleted meanwhile: these are states of before, and would undo what the page shows now
+            return [gr.skip()] * len(states) if session.deleted else states
 
-        options = {"queue": False, **QUIET}
+        # what comes while one is under way is asked for once that is answered
+        options = {"queue": False, "trigger_mode": "always_last", **QUIET}
         for event in [*self.changes, deleted]:
             event.success(refresh, None, components, **options)
             event.failure(refresh, None, components, **options)

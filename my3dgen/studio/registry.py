@@ -27,6 +27,7 @@ IDLE_SECONDS = 3600.0  # a session nobody touched for this long is deleted
 LEFT_SECONDS = (
     300.0  # and one whose page was closed or reloaded after this long: no page can reach it any more
 )
+LATE_SECONDS = 10.0  # so long after it was closed, what a page asks is no sign that it is back
 SESSION_LIMIT = 64  # at most so many at once; beyond it empty ones go first, then the longest idle
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
@@ -68,7 +69,9 @@ class Registry:
             session = self._sessions[key]
         for each in gone:  # its files take a while; nobody else waits for that
             self._erase(each)
-        session.left = False
+        # a closed page's last questions may still be under way; later ones come from a page that was brought back
+        if session.left is not None and time.monotonic() - session.left > LATE_SECONDS:
+            session.left = None
         session.touch()
         return session
 
@@ -80,7 +83,7 @@ class Registry:
         """The page of a session was closed or reloaded: what nobody can reach any more goes soon."""
         session = self._sessions.get(self._key(secret)) if secret else None
         if session is not None:
-            session.left = True  # first, or a job's report would come between
+            session.left = time.monotonic()  # first, or a job's report would come between
             session.used = min(session.used, time.monotonic() - self.idle_seconds + LEFT_SECONDS)
             session.queued.clear()
 

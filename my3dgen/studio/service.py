@@ -60,8 +60,10 @@ def add_photos(
         raise My3DGenError(TOO_MANY.format(there + len(photos), MOST_PHOTOS))
     chosen = priors.checked(prior or session.prior)
     kind, _ = compute.kind_of(chosen)
-    new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind, session.taken)
-    session.taken += sum(isinstance(photo, bytes) for photo in photos)
+    session.picked = None  # an example person who was picked before and is still being read comes too late
+    with session.lock:
+        taken, session.taken = session.taken, session.taken + sum(isinstance(each, bytes) for each in photos)
+    new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind, taken)
     if not session.agreed:
         raise My3DGenError("The consent was taken back while the photos were read, so none of them is kept.")
     usable = [photo for photo in new if photo.face.refused is None]
@@ -75,6 +77,8 @@ def add_photos(
         together = keep + fresh
         if len(together) > MOST_PHOTOS:  # others were read meanwhile
             raise My3DGenError(TOO_MANY.format(len(together), MOST_PHOTOS))
+        if session.example:
+            session.drop_example_photo()
         session.photos, session.example = photo_set.compared(together) if keep else together, None
         if prior:
             session.prior = chosen
@@ -89,8 +93,8 @@ def load_example(session: Session, name: str, progress: ProgressCallback | None 
     with session.lock:
         if session.picked is not mine:  # another one was picked meanwhile, and may have been there first
             return
-        if session.example != person.name and session.photo_is_lent:
-            session.photo = None
+        if session.example != person.name:
+            session.drop_example_photo()
         session.photos, session.example = photos, person.name
     if person.adapter is not None:
         _keep_ready(session, person, photos)

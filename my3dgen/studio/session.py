@@ -97,14 +97,18 @@ class Session:
         default_factory=dict
     )  # element -> the model whose photos it counts
     used: float = field(default_factory=time.monotonic)
-    left: bool = False  # its page was closed or reloaded: what still runs for it is no use
+    left: float | None = None  # when its page was closed or reloaded: what still runs for it is no use
     deleted: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    @property
-    def photo_is_lent(self) -> bool:
-        """Whether the photo for tasks is an example person's: those are copies in this folder."""
-        return self.photo is not None and self.folder in Path(self.photo).parents
+    def holds(self, path: str) -> bool:
+        """Whether a file was made here, as copies of an example person's held-out photos are; uploads lie elsewhere."""
+        return self.folder in Path(path).parents
+
+    def drop_example_photo(self) -> None:
+        """Another person came: the photo for tasks goes, if it is a held-out one of an example person."""
+        if self.photo is not None and self.holds(self.photo):
+            self.photo = None
 
     @property
     def filled(self) -> bool:
@@ -126,7 +130,7 @@ class Session:
 
     def touch(self) -> None:
         """Somebody is here, or waits for something: keep the session, unless its page was left."""
-        if not self.left:
+        if self.left is None:
             self.used = time.monotonic()
 
     def new_path(self, name: str) -> str:

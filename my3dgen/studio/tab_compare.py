@@ -19,7 +19,7 @@ from my3dgen.studio.jobs import running
 from my3dgen.studio.page import Page
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.task_panel import Shown, Task, TaskPanel, no_file
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, no_file, photo_there
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
 FULL_HELP = (
@@ -64,7 +64,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         empty=empty,
         controls=_controls,
         more=more,
-        photo_needed=False,
+        check=_check,
         pair=False,
     )
     TaskPanel(page, tab, task)
@@ -80,11 +80,16 @@ def _controls(panel: TaskPanel) -> Sequence[Any]:
     ]
 
 
+def _check(photo: str | None, chosen: list[str], full: bool = False) -> None:
+    if not any(task in chosen for task in TITLES):
+        raise My3DGenError("No task is chosen; tick at least one.")
+    if "synthesize" not in chosen:  # all others need it
+        photo_there(photo)
+
+
 def _run(
     session: Session, model: Model, photo: str | None, chosen: list[str], full: bool = False
 ) -> Iterator[Event]:
-    if not any(task in chosen for task in TITLES):
-        raise My3DGenError("No task is chosen; tick at least one.")
     if full:
         tuned = yield from tasks.tune_fully(session, model, "compare")
         if tuned is None:

@@ -113,10 +113,11 @@ def build(page: Page, tab: gr.Tab) -> None:
         follow what was changed while they were being made."""
         session = session_of(request)
         editing = session.editing
-        if editing is None or (editing.stale(session, photo), values) == (
-            session.edit_hidden,
-            session.edit_shown,
-        ):
+        if editing is None:
+            return [gr.skip()] * len(everything)
+        # what was made beforehand stays as it is, whatever had been chosen before it came
+        same = editing.outcome.ready or values == session.edit_shown
+        if same and editing.stale(session, photo) == session.edit_hidden:
             return [gr.skip()] * len(everything)
         return whole(session, photo, *values)
 

@@ -13,7 +13,7 @@ from my3dgen.studio import figures, painter, task_photo, tasks
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import LIGHT, PRIVATE, QUIET, RENDER, Page, session_of
 from my3dgen.studio.session import Model, Session
-from my3dgen.studio.task_panel import Shown, Task, TaskPanel, side_by_side
+from my3dgen.studio.task_panel import Shown, Task, TaskPanel, photo_there, side_by_side
 from my3dgen.studio.tasks import Event, Outcome
 
 INTRO = (
@@ -24,9 +24,8 @@ NOTHING_PAINTED = (
     "face above it."
 )
 LIKENESS = "How much the face looks like the person (identity similarity, 1 is the same)."
-OTHER_PHOTO = (
-    "The mask was painted on another photo: its new crop had not appeared yet. Look at what is marked on it, and start "
-    "again."
+OTHER_CROP = (
+    "The mask was painted on another crop than this photo's: choose a part of the face, or the photo, again."
 )
 REGIONS = {
     "Centre": "centre",
@@ -69,6 +68,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         intro=INTRO,
         verb="Paint anew",
         run=_run,
+        check=_check,
         show=_show,
         empty=empty,
         controls=controls,
@@ -92,14 +92,19 @@ def _canvas(photo: str | None, region: str | None, request: gr.Request) -> Any:
     return gr.skip() if session.deleted else painter.canvas(crop, hidden, region)
 
 
+def _check(photo: str | None, canvas: Any, region: str | None, *_: Any) -> None:
+    photo_there(photo)
+    mask = painter.painted(canvas)
+    if region is None if mask is None else not mask.any():
+        raise My3DGenError(NOTHING_PAINTED)
+
+
 def _run(
     session: Session, model: Model, photo: str | None, canvas: Any, region: str | None, steps: float
 ) -> Iterator[Event]:
     mask = painter.painted(canvas)
-    if photo and (region is None if mask is None else not mask.any()):
-        raise My3DGenError(NOTHING_PAINTED)
-    if photo and mask is not None and not painter.belongs(canvas, task_photo.face(session, photo).image):
-        raise My3DGenError(OTHER_PHOTO)
+    if mask is not None and not painter.belongs(canvas, task_photo.face(session, photo, model.prior).image):
+        raise My3DGenError(OTHER_CROP)
     yield from tasks.inpaint(session, model, photo, mask, region, steps)
 
 

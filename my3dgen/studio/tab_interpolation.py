@@ -77,6 +77,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         intro=INTRO,
         verb="Morph",
         run=_run,
+        check=_check,
         show=_show,
         empty=Shown(figures=figures.scores(None, None, LIKENESS), more=(None, "", "", NO_FILM)),
         controls=controls,
@@ -94,6 +95,11 @@ def _anchors(session: Session) -> Any:
     return gr.skip() if shown == now else panels.anchors(model)
 
 
+def _check(source: str, first: float, last: float, start: str | None, end: str | None, *_: Any) -> None:
+    if source == NEW and not (start and end):
+        raise My3DGenError("Two photos are needed: choose the one to start from and the one to end at.")
+
+
 def _run(
     session: Session,
     model: Model,
@@ -107,8 +113,6 @@ def _run(
     ends: list[Any]
     if source == NEW:
         ends = [start, end]
-        if not all(ends):
-            raise My3DGenError("Two photos are needed: choose the one to start from and the one to end at.")
     else:
         # The page counts from 1. Where both are 0 the task chooses the two that differ most.
         ends = [int(value) - 1 if value else None for value in (first, last)]

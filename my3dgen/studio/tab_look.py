@@ -19,8 +19,10 @@ INTRO = (
     "Turn your face in 3D beside the pretrained model's: the front is there at once, the other sides follow."
 )
 
-# What `_follow` gets for the depth box where nobody sees the viewer: nothing, and nothing is drawn then.
-SEEN = """(depth, shown) => [document.getElementById('viewer')?.offsetParent ? depth : null, shown]"""
+# The depth box's value, or null where the viewer is out of sight: then `_follow` does nothing.
+DEPTH_IF_SEEN = (
+    """(depth, shown) => [document.getElementById('viewer')?.offsetParent ? depth : null, shown]"""
+)
 SETTLE_SECONDS = 0.15  # a slider that is still moving asks again within this time
 
 
@@ -53,7 +55,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     options = {"trigger_mode": "multiple", **RENDER, **QUIET}
     for event in (tab.select, anchor.input, depth.input):
         event(_show, [anchor, depth, shown], [faces, shown], **options)
-    page.react(_follow, [depth, shown], [faces, shown], js=SEEN, **options)
+    page.react(_follow, [depth, shown], [faces, shown], js=DEPTH_IF_SEEN, **options)
     page.go(onwards, "inversion")
     page.follow(need, _need)
     page.follow(anchor, numbered(anchor))
@@ -88,12 +90,12 @@ def _follow(depth: bool | None, shown: str | None, request: gr.Request) -> Itera
 def _filled(session: Session, anchor: float, depth: bool, shown: str | None) -> Iterator[Any]:
     """Fill the viewer for the chosen model and photo, unless it holds them already."""
     session.looking = newest = object()
+    session.looked_at = session.current or ""
     time.sleep(SETTLE_SECONDS)
     model = session.model()
     if model is None or session.looking is not newest:
         yield gr.skip(), gr.skip()
         return
-    session.looked_at = model.id
     photo = min(int(anchor), len(model.adapter.anchors.ws)) - 1
     wanted = f"{model.id}/{photo}/{depth}"
     if wanted == shown:

@@ -52,7 +52,7 @@ def _controls(panel: TaskPanel) -> Sequence[Any]:
         1,
         step=0.05,
         label="Strength",
-        info="0: always the mean of your photos, 1: as different as possible",
+        info="0: always the mean of your photos, 1: each as it was drawn",
     )
     return [count, seed, rule, strength]
 

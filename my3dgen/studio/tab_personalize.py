@@ -14,7 +14,7 @@ from my3dgen.studio.jobs import turn
 from my3dgen.studio.page import FIT, LIGHT, QUIET, RENDER, Job, Page, has_model, session_of
 from my3dgen.studio.session import Session
 
-WORKING = "Working: leave this page open and the screen on. Stopped now, there is nothing to keep yet."
+WORKING = "Working: leave this page open and the screen on. If you stop now, there is nothing to keep yet."
 STOPPING = "Working: leave this page open and the screen on. You can stop now and keep what there is."
 INTRO = "Finds each photo in the pretrained model, then teaches it your face: a few minutes on a laptop."
 
@@ -75,11 +75,14 @@ def _title(offer: priors.Offer) -> str:
 
 
 @guarded
-def _priors() -> Any:
+def _priors(request: gr.Request) -> Any:
     """Which prior is the default here, and which are installed (asked late: it takes torch)."""
     offer = priors.about(priors.default())
+    # another one may have been chosen while that was found out; whoever only opens the page has no session yet
+    known = service.REGISTRY.knows(request.session_hash)
+    chosen = priors.checked(session_of(request).prior if known else "")
     choices = [(f"default ({offer.title})", ""), *((_title(each), each.name) for each in priors.offered())]
-    return _note(offer.name), gr.update(choices=choices), panels.research_data(offer.name)
+    return _note(chosen), gr.update(choices=choices), panels.research_data(chosen)
 
 
 @guarded

@@ -55,7 +55,9 @@ class Task:
     options: Callable[[], Sequence[Any]] | None = None  # ... and these, in a closed box, go to `run`
     more: Callable[[], Sequence[Any]] = lambda: ()  # lays out further results
     photo: str | None = "A photo the model has not seen"  # label; None: the task needs no photo
-    photo_needed: bool = True  # whether nothing can be made without it
+    # called with what `run` is, without session and model, before it waits for its turn: raises what is missing. None: it
+    # needs its photo, where it takes one
+    check: Callable[..., None] | None = None
     fits: bool = True  # whether something is fitted; else it only draws, and waits for no fit
     pair: bool = True  # whether there is a before/after slider
     stays: bool = (
@@ -181,8 +183,8 @@ class TaskPanel:
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
         place, where = ("one fit runs at a time", FIT) if task.fits else ("another is being drawn", EXPORT)
-        check = {"check": _photo_there} if task.photo and task.photo_needed else {}
-        job = Job(task.job, place, self.start, self.stop, self.panel, **check)
+        check = task.check or (photo_there if task.photo else lambda *_: None)
+        job = Job(task.job, place, self.start, self.stop, self.panel, check=check)
         running = page.runs(job, self._handler(), takes, outputs, **where)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
         page.follow(need, lambda session: _need(session, task))
@@ -283,7 +285,8 @@ def views(outcome: Outcome) -> str:
     return figures.strips(rows)
 
 
-def _photo_there(photo: str | None, *_: Any) -> None:
+def photo_there(photo: str | None, *_: Any) -> None:
+    """Raises My3DGenError where there is no photo."""
     if not photo:
         raise My3DGenError(task_photo.NO_PHOTO)
 
@@ -349,9 +352,12 @@ def _clear(request: gr.Request) -> None:
 
 @guarded
 def _offer(shown: str | None, request: gr.Request) -> Any:
-    """The tab was opened: the photo chosen in another one is here too."""
-    photo = task_photo.offered(session_of(request))
-    return gr.skip() if photo is None or photo == shown else photo
+    """The tab was opened: the photo chosen in another one is here too, and one of another example person goes."""
+    session = session_of(request)
+    photo = task_photo.offered(session)
+    if photo is None:
+        return None if shown and session.holds(shown) else gr.skip()
+    return gr.skip() if photo == shown else photo
 
 
 @guarded

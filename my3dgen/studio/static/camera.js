@@ -5,7 +5,6 @@ const snap = element.querySelector('.m3-camera-snap');
 const said = element.querySelector('.m3-camera-said');
 const LONGEST_SIDE = 1600;
 let stream = null;
-let count = 0; // photos taken
 
 function off() {
   if (stream) stream.getTracks().forEach((track) => track.stop());
@@ -52,8 +51,7 @@ snap.addEventListener('click', () => {
   canvas.height = Math.round(video.videoHeight * scale);
   canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
   trigger('snap', { image: canvas.toDataURL('image/jpeg', 0.92) });
-  count += 1;
-  said.textContent = `Photo ${count} taken: its card appears below. Turn your head a little for the next one.`;
+  said.textContent = 'Photo sent. Turn your head a little for the next one.';
 });
 // It goes off with its tab: nobody is filmed by a page they do not look at. What is no longer laid out has no size, which
 // a ResizeObserver reports also where it was out of sight before.
