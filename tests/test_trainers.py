@@ -81,16 +81,40 @@ def test_a_prior_of_the_same_sizes_is_trained_on():
     assert all(torch.equal(value, known[name]) for name, value in generator.state_dict().items())
 
 
-def test_a_prior_with_a_longer_w_starts_as_the_one_before():
+def test_a_prior_with_a_longer_w_and_wider_layers_starts_as_the_one_before():
     torch.manual_seed(0)
-    before, after = Generator(SMALL), Generator(dataclasses.replace(SMALL, w_dim=SMALL.w_dim + 8))
+    larger = {"w_dim": SMALL.w_dim + 8, "channel_max": SMALL.channel_max + 5}
+    before, after = Generator(SMALL), Generator(dataclasses.replace(SMALL, **larger))
     prior.take_over(after, before)
     w = torch.randn(1, SMALL.num_ws, SMALL.w_dim)
     longer = torch.cat([w, torch.randn(1, SMALL.num_ws, 8)], -1)
     camera = front(0.0, 0.0)[None]
     with torch.no_grad():
-        a, b = before.synthesis(w, camera)["image"], after.synthesis(longer, camera)["image"]
-    assert torch.allclose(a, b, atol=1e-4)
+        a = before.synthesis(w, camera)["image"]
+    b = after.synthesis(longer, camera)["image"]
+    assert torch.allclose(a, b.detach(), atol=1e-4)
+    b.square().sum().backward()  # what is new can learn: its own kernels a step later, when somebody reads them
+    block = after.backbone.synthesis.b32
+    assert block.conv1.weight.grad[:, -5:].abs().max() > 0
+    assert block.conv1.affine.weight.grad[:, -8:].abs().max() > 0
+
+
+def test_pieces_say_how_far_along_a_scale_somebody_is():
+    person = people.decode(np.zeros(people.Z_DIM, np.float32))
+    starts = dict(
+        zip(mapping.PIECES, np.cumsum([0, *(len(e) - 1 for e in mapping.PIECES.values())]), strict=False)
+    )
+
+    def along(name, **changes):
+        row = mapping.pieces(dataclasses.replace(person, **changes))
+        return row[starts[name] : starts[name] + len(mapping.PIECES[name]) - 1]
+
+    assert along("hair_length", hair_length=0.275) == pytest.approx([1, 1, 0.5, 0, 0, 0])
+    assert along("afro", afro=9.0) == pytest.approx([1, 1, 1])
+    # where hair opens matters only where it hangs down, the size of glasses only where there are any
+    assert not along("hair_opening", hair_length=0.0, hair_opening=1.3).any()
+    assert along("hair_opening", hair_length=0.5, hair_opening=1.3) == pytest.approx([1, 1, 1, 0])
+    assert not along("glasses_size", glasses=0.0).any() and along("glasses_size", glasses=0.1).any()
 
 
 def test_every_command_of_the_model_card_is_one(monkeypatch):

@@ -19,6 +19,18 @@ from my3dgen.models.eg3d.stylegan2 import SQRT2, MappingNetwork, activated, norm
 from my3dgen.pretraining import people
 from my3dgen.pretraining.loop import decayed, descend, set_rate
 
+# scales along which outlines move or something grows, in pieces: within one a picture may fade, but not farther
+PIECES = {
+    "hair_length": (0.0, 0.08, 0.2, 0.35, 0.5, 0.65, 0.85),
+    "hair_opening": (0.85, 1.0, 1.15, 1.3, 1.45),  # radians; only of long hair
+    "fringe": (0.0, 0.3, 0.6, 0.9),
+    "hairline": (-0.9, -0.3, 0.3, 0.9),  # cm
+    "afro": (0.0, 1.0, 2.2, 3.6),  # cm
+    "jawOpen": (0.0, 0.1, 0.25, 0.4, 0.55),
+    "beard": (0.0, 0.2, 0.5, 0.9),
+    "age": (0.4, 0.6, 0.8, 0.95),
+    "glasses_size": (0.85, 0.95, 1.05, 1.15),  # only where there are any
+}
 LEFT_OUT = ("shape", "dye", "marks")  # what z holds already, or does not hold
 LIFT = 4.0  # z + LIFT is above zero for practically everybody, where the leaky ReLU is linear
 KINKS = (0.4, 1.1, -0.5)  # where single factors are bent
@@ -40,7 +52,31 @@ def looks(person: people.Person) -> np.ndarray:
     return np.concatenate(rows)
 
 
-LOOKS = len(looks(people.decode(np.zeros(people.Z_DIM, np.float32))))  # how many numbers `looks` gives
+def pieces(person: people.Person) -> np.ndarray:
+    """How far along each of the `PIECES` a person is, 0 to 1, in a row; float32.
+
+    A generator blends what it knows of two ends of a scale, and half of each is no hair of middle length. Short pieces of
+    the scale, each with a coordinate of its own, leave little to blend.
+    """
+    there = {
+        "hair_opening": np.clip((person.hair_length - 0.03) / 0.04, 0, 1),
+        "glasses_size": float(person.glasses > 0),
+    }
+    rows = []
+    for name, ends in PIECES.items():
+        value = person.expression[name] if name in person.expression else getattr(person, name)
+        begin, end = np.array(ends[:-1]), np.array(ends[1:])
+        rows.append(np.clip((value - begin) / (end - begin), 0, 1) * there.get(name, 1.0))
+    return np.concatenate(rows).astype(np.float32)
+
+
+def looks_in_pieces(person: people.Person) -> np.ndarray:
+    """`looks` and `pieces` in one row."""
+    return np.concatenate([looks(person), pieces(person)])
+
+
+# how many numbers `looks_in_pieces` gives
+LOOKS = len(looks_in_pieces(people.decode(np.zeros(people.Z_DIM, np.float32))))
 
 
 def factors(z: Tensor) -> Tensor:
@@ -51,21 +87,23 @@ def factors(z: Tensor) -> Tensor:
 def teach(
     mapping: MappingNetwork,
     plain: Callable[[Tensor], Tensor] = factors,
+    seen_of: Callable[[people.Person], np.ndarray] = looks_in_pieces,
     people_count: int = 40_000,
-    steps: int = 3000,
+    steps: int = 5000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Set the weights of a mapping of three layers or more so that w = [plain(z), looks, zeros].
+    """Set the weights of a mapping of three layers or more so that w = [plain(z), seen_of(person), zeros].
 
     Args:
         plain: z [N, Z_DIM] -> the first coordinates of w.
+        seen_of: a decoded person -> the next ones, before they are scaled.
 
     Returns:
         The share of the variance of both parts that the mapping gives, on people it was not taught with.
     """
     rng = np.random.default_rng(seed)
     z = torch.from_numpy(np.stack([people.sample(rng) for _ in range(people_count)]))
-    seen = torch.from_numpy(np.stack([looks(people.decode(row)) for row in z.numpy()]))
+    seen = torch.from_numpy(np.stack([seen_of(people.decode(row)) for row in z.numpy()]))
     low, spread = seen.min(0).values, seen.std(0).clamp(min=1e-6)
     with torch.no_grad():
         first = plain(z)

@@ -17,7 +17,7 @@ from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.volume import make_rays
 from my3dgen.models.perceptual import load_perceptual
 from my3dgen.pretraining.loop import LOG_EVERY, Elapsed, averaged, decayed, descend, set_rate, train_for
-from my3dgen.pretraining.mapping import teach
+from my3dgen.pretraining.mapping import pieces, teach
 from my3dgen.pretraining.people_data import Batch, Shards, attention, pick_pixels, rarity
 from my3dgen.pretraining.shading import WALL
 from my3dgen.priors import load_prior
@@ -246,7 +246,7 @@ def start(generator: Generator, start_from: str = "", seed: int = 0) -> None:
         if before.config == generator.config:
             generator.load_state_dict(before.state_dict())
             return
-        teach(mapping, lambda z: before.mapping(z, None)[:, 0], seed=seed)
+        teach(mapping, lambda z: before.mapping(z, None)[:, 0], pieces, seed=seed)
         take_over(generator, before)
         return
     teach(mapping, seed=seed)
@@ -262,18 +262,21 @@ def start(generator: Generator, start_from: str = "", seed: int = 0) -> None:
 
 @torch.no_grad()
 def take_over(generator: Generator, before: Generator) -> None:
-    """Everything but the mapping from a generator whose w may be shorter: the new coordinates do nothing yet."""
+    """Everything but the mapping from a generator whose w may be shorter and whose layers may be narrower.
+
+    The new coordinates and channels do nothing yet: channels see what the others see, but nothing reads them.
+    """
     known = before.state_dict()
     for name, value in generator.state_dict().items():
         if ".mapping." in name:
             continue
         old = known[name]
-        if name.endswith("affine.weight"):
-            # the layer divides by the root of its inputs, of which there are more now
-            value.zero_()
-            value[:, : old.shape[1]] = old * (value.shape[1] / old.shape[1]) ** 0.5
-        else:
-            value.copy_(old)
+        if name.endswith(".weight"):
+            value[:, old.shape[1] :] = 0
+        # an affine layer, and torgb, divides by the root of its inputs, of which there are more now
+        divides = name.endswith(("affine.weight", "torgb.weight"))
+        gain = (value.shape[1] / old.shape[1]) ** 0.5 if divides else 1.0
+        value[tuple(slice(n) for n in old.shape)] = old * gain
 
 
 def picture_loss(image: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
