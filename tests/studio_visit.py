@@ -91,7 +91,10 @@ class Visit:
         raise AssertionError(f"the page went on asking: {now[-3:]}")
 
     def tab(self, name: str) -> None:
+        """Open a tab, and wait until what is in it is there: it is laid out when it is opened first."""
         self.page.get_by_role("tab", name=name, exact=True).click()
+        there = self.page.get_by_text("What this is") if name == "About" else self.page.locator(".m3-intro")
+        expect(there.locator("visible=true")).to_have_count(1)
 
     def upload(self, box: str, paths: list[str] | str) -> None:
         self.page.set_input_files(f"{box} input[type=file]", paths)

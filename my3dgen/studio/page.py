@@ -52,7 +52,7 @@ class Job:
     ready: Callable[[Session], bool] = has_model  # whether it could be started
     curve: str | None = ""  # as `panels.fit_panel` takes it
     # called with the handler's inputs before it waits for its turn: raises at once what would be said after the wait
-    check: Callable[..., None] = lambda *values: None
+    check: Callable[..., None] | None = None
 
     def startable(self, session: Session) -> Any:
         """The start button's state: nobody asks for what is under way, or waits for its turn."""
@@ -64,7 +64,8 @@ class Job:
 
     def queued(self, session: Session, *values: Any) -> Any:
         """It was asked for, and can be stopped from now on: [panel, start, stop]. Raises what `check` does."""
-        self.check(*values)
+        if self.check is not None:
+            self.check(*values)
         jobs.wait(session, self.name)
         title = f"Waiting for a free place: {self.place}"
         return (
@@ -152,7 +153,8 @@ class Page:
             return called
 
         buttons, at_once = [job.start, job.stop], {"queue": False, **QUIET}
-        asked = job.start.click(with_session(job.queued), takes, [job.panel, *buttons], **LIGHT, **QUIET)
+        checked = None if job.check is None else takes  # or everything would be sent twice for nothing
+        asked = job.start.click(with_session(job.queued), checked, [job.panel, *buttons], **LIGHT, **QUIET)
         running = asked.success(handler, takes, outputs, **where, **QUIET)
         running.failure(with_session(job.failed), None, buttons, **at_once)
         running.failure(lambda: panels.not_started(job.curve), None, job.panel, **at_once)

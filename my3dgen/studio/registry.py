@@ -174,21 +174,7 @@ class Registry:
         for path in unused:
             _remove_upload(path, session.uploads[path])
         shutil.rmtree(session.folder, ignore_errors=True)
-        with session.lock:
-            session.photos, session.example, session.current = [], None, None
-            session.photo = session.editing = None
-            session.prior = session.edit_hidden = ""
-            session.looking = None
-            stores = (
-                session.anchors,
-                session.models,
-                session.full,
-                session.views,
-                session.uploads,
-                session.newest,
-            )
-            for store in (*stores, session.lent, session.prepared, session.results, session.showing):
-                store.clear()
+        session.forget()
 
     def _erase_again(self) -> None:
         """What was deleted in the last minutes: a job that had not yet noticed may have put something back."""

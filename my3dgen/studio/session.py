@@ -182,6 +182,24 @@ class Session:
         self.keep_newest(purpose, paths, most)
         return paths
 
+    def forget(self) -> None:
+        """Let go of everything that was kept; whoever still works for this session finds nothing."""
+        with self.lock:
+            self.photos, self.example, self.current = [], None, None
+            self.photo = self.editing = self.looking = None
+            self.prior = self.edit_hidden = ""
+            stores = (
+                self.anchors,
+                self.models,
+                self.lent,
+                self.views,
+                self.full,
+                self.prepared,
+                self.results,
+            )
+            for store in (*stores, self.newest, self.uploads, self.showing):
+                store.clear()
+
     def remember_views(self, key: str, views: Any) -> None:
         """Keep a rendered grid; the oldest ones go."""
         self._remember(self.views, key, views, VIEW_SETS)

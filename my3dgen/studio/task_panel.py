@@ -183,7 +183,7 @@ class TaskPanel:
         takes = [*([self.photo] if self.photo is not None else []), *self.values]
         outputs = [self.panel, *self.results, self.download]
         place, where = ("one fit runs at a time", FIT) if task.fits else ("another is being drawn", EXPORT)
-        check = task.check or (photo_there if task.photo else lambda *_: None)
+        check = task.check or (photo_there if task.photo else None)
         job = Job(task.job, place, self.start, self.stop, self.panel, check=check)
         running = page.runs(job, self._handler(), takes, outputs, **where)
         running.success(None, js=SHOW_RESULTS.replace("KEY", task.key), queue=False, **QUIET)
