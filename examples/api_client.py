@@ -23,9 +23,9 @@ def main() -> None:
             print(progress, end="\r")
         print()
         job.result()  # raises what went wrong; the loop above just ends then
-        video, about = client.predict("mp4", api_name="/export")
+        _, video, about = client.predict("mp4", api_name="/export")  # the pretrained model's, and yours
         shutil.copy(video, args.out)
-        print(f"{args.out}: {about['bytes']} bytes")
+        print(f"{args.out}: {about['personalized']['bytes']} bytes")
     finally:
         client.predict(api_name="/delete_my_data")
 

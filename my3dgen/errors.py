@@ -1,4 +1,11 @@
-"""The one family of errors a user can meet."""
+"""The one family of errors a user can meet, and a check that many of them come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
 
 
 class My3DGenError(Exception):
@@ -6,3 +13,26 @@ class My3DGenError(Exception):
 
     The app shows the message as a `gr.Error`, the command line as one line with exit status 2.
     """
+
+
+def shown(value: Any) -> str:
+    """A value that is not what was expected, as messages quote it: at most 80 characters."""
+    return repr(value)[:80]
+
+
+def require_numbers(
+    options: Any, whole: Mapping[str, int] | None = None, real: Mapping[str, float] | None = None
+) -> None:
+    """Check fields of options, given by name with the least value that makes sense: whole numbers, and finite ones.
+
+    Raises:
+        My3DGenError: for the first that is something else.
+    """
+    for kind, rules, a_number in (("a whole", whole, Integral), ("a finite", real, Real)):
+        for name, least in (rules or {}).items():
+            value = getattr(options, name)
+            good = isinstance(value, a_number) and not isinstance(value, bool) and math.isfinite(value)
+            if not good or value < least:
+                raise My3DGenError(
+                    f"{name} of {type(options).__name__} is {shown(value)}; it must be {kind} number, {least} or more."
+                )

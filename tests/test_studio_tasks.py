@@ -31,6 +31,7 @@ from my3dgen.studio import (
     task_photo,
     tasks,
 )
+from my3dgen.studio.figures import SIDES
 from my3dgen.studio.pictures import contact_sheet
 from my3dgen.studio.registry import Registry
 from my3dgen.studio.session import Model
@@ -138,10 +139,12 @@ def test_interpolation_between_photos_and_anchors(client: Client, photos):
 @pytest.mark.parametrize("kind", ["glb", "ply", "mp4", "png"])
 def test_exports(client: Client, photos, kind: str):
     personalize(client, photos(RED, 2))
-    path, report = client.predict(kind, 1, 32, 12, api_name="/export")
+    *paths, report = client.predict(kind, 1, 32, 12, api_name="/export")
     assert (report["format"], report["anchor"]) == (kind, 1)
-    assert Path(path).suffix == f".{kind}"
-    assert Path(path).stat().st_size == report["bytes"] > 0
+    for path, side in zip(map(Path, paths), SIDES, strict=True):
+        assert path.suffix == f".{kind}"
+        assert path.stat().st_size == report[side]["bytes"] > 0
+    assert Path(paths[0]).read_bytes() != Path(paths[1]).read_bytes(), "each model's own"
 
 
 @pytest.mark.parametrize(
@@ -203,8 +206,9 @@ def test_the_real_tasks_end_to_end(real_app: Served):
         assert Image.open(before).size == Image.open(after).size, name
         assert {"id_sim", "seconds", *fields} <= set(report["personalized"]), name
     for kind in ("glb", "mp4"):
-        path, report = client.predict(kind, 0, 48, 12, api_name="/export")
-        assert Path(path).stat().st_size == report["bytes"] > 1000
+        before, after, report = client.predict(kind, 0, 48, 12, api_name="/export")
+        assert Path(before).stat().st_size == report["pretrained"]["bytes"] > 1000
+        assert Path(after).stat().st_size == report["personalized"]["bytes"] > 1000
     assert client.predict(api_name="/delete_my_data") == {"deleted": True}
     assert "EXTERNAL" not in real_app.log.read_text()
     client.close()

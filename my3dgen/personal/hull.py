@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.optimize import nnls
 from torch import Tensor
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, require_numbers
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Degradation, Identity
@@ -51,6 +51,14 @@ class HullOptions:
     # without anchors w moves as in projection: the steps, their rates and the coarse render of these options
     free: ProjectOptions = field(default_factory=ProjectOptions)
     seed: int = 0  # of the perturbation of w
+
+    def __post_init__(self):
+        require_numbers(
+            self,
+            whole={"steps": 0, "coarse_steps": 0, "coarse_resolution": 1, "seed": 0},
+            real=dict.fromkeys(("lr", "lr_ramp_down", "beta", "sum_weight", "delta_weight"), 0.0)
+            | {"camera_lr": 0.0, "background": 0.0, "sharpness": 1e-3},
+        )
 
     @staticmethod
     def for_prior(prior) -> HullOptions:

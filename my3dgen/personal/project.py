@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from my3dgen.errors import require_numbers
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.device import half_pays, photos_at_once
@@ -44,6 +45,14 @@ class ProjectOptions:
     background: float = 0.1  # weight of pixels outside the head
     half: bool = False  # super-resolution in bfloat16
     seed: int = 0
+
+    def __post_init__(self):
+        require_numbers(
+            self,
+            whole={"steps": 0, "coarse_steps": 0, "coarse_resolution": 1, "micro_batch": 1, "seed": 0},
+            real=dict.fromkeys(("lr", "lr_ramp_down", "lr_ramp_up", "w_noise", "noise_weight"), 0.0)
+            | {"camera_lr": 0.0, "prior_weight": 0.0, "background": 0.0, "w_noise_ramp": 1e-3},
+        )
 
     @staticmethod
     def for_prior(prior) -> ProjectOptions:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from my3dgen.cameras import look_at_sampler
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, require_numbers
 from my3dgen.faces import Face
 from my3dgen.models.eg3d import lora
 from my3dgen.models.eg3d.generator import Generator
@@ -52,6 +52,15 @@ class TuneOptions:
     background: float = 0.1  # weight of pixels outside the head
     half: bool = False  # super-resolution in bfloat16; the symmetry step stays in float32
     seed: int = 0
+
+    def __post_init__(self):
+        require_numbers(
+            self,
+            whole={"steps": 0, "batch": 1, "micro_batch": 1, "symmetry_every": 1, "seed": 0},
+            real=dict.fromkeys(
+                ("lr", "mse_weight", "perceptual_weight", "symmetry_weight", "background"), 0.0
+            ),
+        )
 
     @staticmethod
     def for_prior(prior) -> TuneOptions:

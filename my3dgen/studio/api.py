@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def build() -> None:
             128, precision=0, label="resolution of a mesh, samples along a side, 32 to 256"
         )
         frames = inputs.Number(60, precision=0, label="frames of a turntable, 12 to 240, at 30 a second")
-        exported = gr.File(label="file")
+        exported = [gr.File(label=side) for side in SIDES]
         trigger = gr.Button()
 
     def endpoint(function: Any, takes: list[Any], outputs: list[Any], name: str, **options: Any) -> None:
@@ -61,7 +62,7 @@ def build() -> None:
     endpoint(load_adapter, [adapter_in], [report], "load_adapter", **RENDER)
     endpoint(render, [anchor, yaw, pitch, adapter], task, "render", **RENDER)
     export_takes = [kind, anchor, resolution, frames, adapter]
-    endpoint(export, export_takes, [exported, report], "export", **EXPORT)
+    endpoint(export, export_takes, [*exported, report], "export", **EXPORT)
     api_tasks.build(endpoint, task, adapter)
     endpoint(delete_my_data, [], [report], "delete_my_data", queue=False)
 
@@ -120,20 +121,24 @@ def export(
     adapter: str | None = None,
     request: gr.Request = None,
 ) -> Iterator[Any]:
-    """A file of one anchor's personalized face. Yields reports, at last the file and {"prior", "format",
-    "anchor", "bytes", "stopped"}. Meshes: y up, z towards the viewer, a colour at each vertex."""
+    """A file of one anchor's face by each model. Yields reports, at last two files and {"prior", "format", "anchor",
+    "pretrained": {"bytes", "stopped"}, "personalized": {the same}}. Meshes: y up, z towards the viewer, a colour at
+    each vertex."""
     session = session_of(request)
     model = service.model_for(session, adapter)
-    for event in looking.export(session, model, [format], anchor, resolution, frames):
-        if isinstance(event, Progress):
-            yield None, progress_report(event)
-        else:
+    files: list[str] = []
+    about: dict[str, Any] = {}
+    for side, title in SIDES.items():
+        for event in looking.export(session, model, [format], anchor, resolution, frames, side=side):
+            if isinstance(event, Progress):
+                yield None, None, progress_report(replace(event, stage=f"{title}: {event.stage}"))
+                continue
             path = event.files.get(format)
             if path is None:
                 raise My3DGenError("The export was stopped before its file was finished.")
-            size = Path(path).stat().st_size
-            about = {"prior": model.prior, "format": format, "anchor": int(anchor)}
-            yield path, about | {"bytes": size, "stopped": event.stopped}
+            files.append(path)
+            about[side] = {"bytes": Path(path).stat().st_size, "stopped": event.stopped}
+    yield *files, {"prior": model.prior, "format": format, "anchor": int(anchor)} | about
 
 
 def delete_my_data(request: gr.Request) -> dict[str, bool]:

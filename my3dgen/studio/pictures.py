@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,17 @@ def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def tiled(pictures: Sequence[np.ndarray], side: int = 256) -> np.ndarray:
+    """Pictures uint8 [H, W, 3] as squares of `side` in a grid about as wide as high; white where its last row ends."""
+    across = math.ceil(len(pictures) ** 0.5)
+    grid = Image.new("RGB", (across * side, math.ceil(len(pictures) / across) * side), "white")
+    for place, picture in enumerate(pictures):
+        down, along = divmod(place, across)
+        tile = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+        grid.paste(tile, (along * side, down * side))
+    return np.asarray(grid)
 
 
 def contact_sheet(

@@ -17,7 +17,7 @@ from my3dgen.studio import figures, tasks
 from my3dgen.studio.guard import visible
 from my3dgen.studio.jobs import running
 from my3dgen.studio.page import Page
-from my3dgen.studio.pictures import contact_sheet
+from my3dgen.studio.pictures import contact_sheet, tiled
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel, no_file, photo_there
 from my3dgen.studio.tasks import Event, Missing, Outcome
@@ -65,7 +65,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         controls=_controls,
         more=more,
         check=_check,
-        pair=False,
+        pair="A picture of every task.",
     )
     TaskPanel(page, tab, task)
 
@@ -148,8 +148,10 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
     picture = contact_sheet(rows, columns)
     (sheet,) = session.save_newest("contact sheet", [("my3dgen-contact-sheet", picture)], most=2)
     bars = figures.scores(**means, caption=LIKENESS, others=third)
+    pair = {side: tiled([_one(outcome, side) for outcome in outcomes]) for side in figures.SIDES}
     return Shown(
         figures=bars,
+        pair=pair,
         more=(
             figures.comparison_table(rows, columns),
             gr.update(value=sheet, interactive=True),
@@ -192,3 +194,8 @@ def _pictures(task: str, result: Any) -> list[np.ndarray]:
         return [result.images["image"]]
     places = np.linspace(0, len(result.frames) - 1, min(STRIP, len(result.frames)))
     return [result.frames[round(float(place))] for place in places]
+
+
+def _one(outcome: Outcome, side: str) -> np.ndarray:
+    pictures = _pictures(outcome.task, outcome.sides[side])
+    return pictures[len(pictures) // 2]

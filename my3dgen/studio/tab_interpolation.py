@@ -83,7 +83,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         controls=controls,
         more=more,
         photo=None,
-        pair=False,
+        pair="Half of the way.",
     )
     TaskPanel(page, tab, task)
 
@@ -148,4 +148,7 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
         compute.side_by_side(path, frames["pretrained"], frames["personalized"], FRAMES_A_SECOND)
         film = gr.update(value=path, visible=True)
     bars = figures.scores(**outcome.figure("id_sim"), caption=LIKENESS)
-    return Shown(figures=bars, more=(book(labels, **frames), curve, strips, film), note=outcome.note)
+    half = {side: pictures[(count - 1) // 2] for side, pictures in frames.items()}
+    return Shown(
+        figures=bars, pair=half, more=(book(labels, **frames), curve, strips, film), note=outcome.note
+    )

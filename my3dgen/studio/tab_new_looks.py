@@ -9,6 +9,7 @@ import gradio as gr
 
 from my3dgen.studio import figures, tasks
 from my3dgen.studio.page import Page
+from my3dgen.studio.pictures import tiled
 from my3dgen.studio.session import Model, Session
 from my3dgen.studio.task_panel import Shown, Task, TaskPanel
 from my3dgen.studio.tasks import Outcome
@@ -35,7 +36,6 @@ def build(page: Page, tab: gr.Tab) -> None:
         more=lambda: [gr.HTML(empty.more[0], apply_default_css=False, elem_id="looks-grids")],
         photo=None,
         fits=False,
-        pair=False,
     )
     TaskPanel(page, tab, task)
 
@@ -67,6 +67,9 @@ def _bars(likeness: dict[str, float] | None, diversity: dict[str, float] | None)
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
     outcome = outcomes[-1]
-    pictures = {figures.SIDES[side]: result.frames for side, result in outcome.sides.items()}
+    looks = {side: result.frames for side, result in outcome.sides.items()}
+    count = min(map(len, looks.values()))  # one of them may have been stopped early
+    pair = {side: tiled(pictures[:count]) for side, pictures in looks.items()}
+    pictures = {figures.SIDES[side]: each for side, each in looks.items()}
     bars = _bars(outcome.figure("id_sim"), outcome.figure("diversity"))
-    return Shown(figures=bars, more=(figures.grids(pictures),), note=outcome.note)
+    return Shown(figures=bars, pair=pair, more=(figures.grids(pictures),), note=outcome.note)

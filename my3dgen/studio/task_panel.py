@@ -59,7 +59,7 @@ class Task:
     # needs its photo, where it takes one
     check: Callable[..., None] | None = None
     fits: bool = True  # whether something is fitted; else it only draws, and waits for no fit
-    pair: bool = True  # whether there is a before/after slider
+    pair: str = ""  # what the before/after slider shows, where that does not go without saying
     stays: bool = (
         True  # own results stay, with a note, where another model is chosen; else the tab clears them
     )
@@ -70,7 +70,7 @@ class TaskPanel:
 
     def __init__(self, page: Page, tab: gr.Tab, task: Task):
         self.page, self.task = page, task
-        self.photo = self.pair = None
+        self.photo = None
         gr.HTML(panels.intro(task.intro))
         need = gr.HTML(panels.hint(service.NO_MODEL), elem_id=f"{task.key}-status")
         with gr.Row(equal_height=False):
@@ -132,21 +132,19 @@ class TaskPanel:
             )
         if empty.figures:
             self.figures = gr.HTML(empty.figures, apply_default_css=False, elem_id=f"{task.key}-figures")
-        if task.pair:
-            gr.HTML(
-                '<p class="m3-label">Drag the line: pretrained on its left, personalized on its right</p>'
-            )
-            self.pair = gr.ImageSlider(
-                NOTHING,
-                label="Pretrained and personalized",
-                show_label=False,
-                format="png",
-                type="filepath",
-                interactive=False,
-                buttons=["fullscreen"],
-                max_height=512,
-                elem_id=f"{task.key}-slider",
-            )
+        drag = f"{task.pair} Drag the line: pretrained on its left, personalized on its right".strip()
+        gr.HTML(f'<p class="m3-label">{drag}</p>')
+        self.pair = gr.ImageSlider(
+            NOTHING,
+            label="Pretrained and personalized",
+            show_label=False,
+            format="png",
+            type="filepath",
+            interactive=False,
+            buttons=["fullscreen"],
+            max_height=512,
+            elem_id=f"{task.key}-slider",
+        )
         self.more = list(task.more())
         self.download = gr.DownloadButton(
             "Download everything (ZIP)", interactive=False, elem_id=f"{task.key}-zip"
@@ -155,8 +153,8 @@ class TaskPanel:
     @property
     def results(self) -> list[Any]:
         """The components that show outcomes, in the order of `updates`."""
-        fixed = [component for component in (self.shots, self.figures, self.pair) if component is not None]
-        return [self.note, *fixed, *self.more]
+        fixed = [component for component in (self.shots, self.figures) if component is not None]
+        return [self.note, *fixed, self.pair, *self.more]
 
     def updates(self, session: Session | None, shown: Shown) -> list[Any]:
         """Values for `results`; without a session, for the empty tab."""
@@ -165,8 +163,7 @@ class TaskPanel:
             values.append(figures.shots(shown.shots))
         if self.figures is not None:
             values.append(shown.figures)
-        if self.pair is not None:
-            values.append(self._pair(session, shown))
+        values.append(self._pair(session, shown))
         # Copies: Gradio takes the value out of the very update it is given.
         return values + [copy.copy(value) for value in shown.more]
 

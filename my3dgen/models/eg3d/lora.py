@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, shown
 from my3dgen.models.eg3d.generator import Generator
 from my3dgen.models.eg3d.stylegan2 import FullyConnected, SynthesisBlock, SynthesisLayer, ToRGB
 
@@ -47,22 +47,20 @@ class LoraOptions:
         whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
         if not (whole and 1 <= self.rank <= MAX_RANK):
             raise My3DGenError(
-                f"The rank is {repr(self.rank)[:80]}; it must be a whole number from 1 to {MAX_RANK}."
+                f"The rank is {shown(self.rank)}; it must be a whole number from 1 to {MAX_RANK}."
             )
         number = isinstance(self.alpha, (int, float)) and not isinstance(self.alpha, bool)
         if not (number and 0 < self.alpha <= 1e6):
-            raise My3DGenError(f"alpha is {repr(self.alpha)[:80]}; it must be a positive number.")
+            raise My3DGenError(f"alpha is {shown(self.alpha)}; it must be a positive number.")
         if not (isinstance(self.const_rank, int) and 0 <= self.const_rank <= MAX_RANK):
             raise My3DGenError(
-                f"const_rank is {repr(self.const_rank)[:80]}; it must be a whole number from 0 to {MAX_RANK}."
+                f"const_rank is {shown(self.const_rank)}; it must be a whole number from 0 to {MAX_RANK}."
             )
         if self.layout not in LAYOUTS:
-            raise My3DGenError(
-                f"The layout is {repr(self.layout)[:80]}; it must be one of {', '.join(LAYOUTS)}."
-            )
+            raise My3DGenError(f"The layout is {shown(self.layout)}; it must be one of {', '.join(LAYOUTS)}.")
         if self.trainable not in TRAINABLE:
             raise My3DGenError(
-                f"trainable is {repr(self.trainable)[:80]}; it must be one of {', '.join(TRAINABLE)}."
+                f"trainable is {shown(self.trainable)}; it must be one of {', '.join(TRAINABLE)}."
             )
 
     @property
