@@ -1,10 +1,15 @@
-"""Where the files of `assets/` lie, and the hash by which files name one another."""
+"""The files of `assets/`: where they lie, what is in them, and the hash by which files name one another."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from my3dgen.errors import My3DGenError
 
@@ -32,6 +37,31 @@ def asset(name: str) -> Path:
         if file.read(len(POINTER)) == POINTER:
             raise My3DGenError(f"{path} is only Git LFS's pointer to the file; fetch it with `git lfs pull`.")
     return path
+
+
+@contextmanager
+def opened(name: str) -> Iterator[Any]:
+    """A .safetensors file of `assets/`, open: `keys`, `metadata`, `get_tensor`.
+
+    Raises:
+        My3DGenError: where it is missing or damaged, also while it is read.
+    """
+    path = asset(name)
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise My3DGenError(
+            f"{path} is damaged ({str(error)[:200]}). Get a complete checkout, or make the file anew as assets/README.md "
+            "describes"
+        ) from error
+
+
+def weights(name: str) -> dict[str, Any]:
+    """The tensors of a .safetensors file of `assets/`, halves as float32. Raises what `opened` does."""
+    with opened(name) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
 def sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import my3dgen
-from my3dgen.assets import asset
+from my3dgen.assets import asset, weights
 from my3dgen.evaluation.metrics import embed, identity_similarity, networks
 from my3dgen.models.identity import load_identity
 from my3dgen.models.perceptual import load_perceptual
@@ -105,3 +105,15 @@ def test_an_asset_that_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPa
     (tmp_path / "heads.safetensors").write_text(pointer)
     with pytest.raises(my3dgen.My3DGenError, match="git lfs pull"):
         my3dgen.load_prior("heads", "cpu")
+
+
+def test_an_asset_that_is_cut_short_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    name = "identity_loss.safetensors"
+    whole = asset(name).read_bytes()
+    monkeypatch.setenv("MY3DGEN_ASSETS", str(tmp_path))
+    for size in (100, len(whole) // 2):
+        (tmp_path / name).write_bytes(whole[:size])
+        with pytest.raises(my3dgen.My3DGenError, match="is damaged.*Get a complete checkout"):
+            weights(name)
+    (tmp_path / name).write_bytes(whole)
+    assert {value.dtype for value in weights(name).values() if value.is_floating_point()} == {torch.float32}

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from my3dgen.assets import asset
+from my3dgen.assets import asset, opened
 from my3dgen.models.perceptual import Trunk, load_trunk, require_trunk
 
 FILE, FORMAT = "attributes.safetensors", "my3dgen-attributes"
@@ -48,10 +47,9 @@ def load_attributes() -> AttributeScorer:
     """The trained scorer, frozen, on the CPU.
 
     Raises:
-        My3DGenError: where a weights file is missing, or was made for another trunk.
+        My3DGenError: where a weights file is missing or damaged, or was made for another trunk.
     """
-    path = asset(FILE)
-    with safe_open(path, "pt") as file:
-        require_trunk(path, file.metadata(), "attributes")
+    with opened(FILE) as file:
+        require_trunk(asset(FILE), file.metadata(), "attributes")
         weight, bias = file.get_tensor("weight").float(), file.get_tensor("bias").float()
     return AttributeScorer(load_trunk(), weight, bias).eval().requires_grad_(False)

@@ -10,10 +10,9 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from my3dgen.assets import asset
+from my3dgen.assets import weights
 from my3dgen.errors import My3DGenError
 
 PURPOSES = ("loss", "metrics")
@@ -104,7 +103,7 @@ def load_identity(purpose: str = "loss", device: torch.device | str = "cpu") -> 
     """One of our two encoders, frozen. One for each device: it is shared, so nobody may move it.
 
     Raises:
-        My3DGenError: for an unknown purpose or a missing weights file.
+        My3DGenError: for an unknown purpose, or a weights file that is missing or damaged.
     """
     return _load(purpose, str(device))
 
@@ -112,6 +111,5 @@ def load_identity(purpose: str = "loss", device: torch.device | str = "cpu") -> 
 @lru_cache(maxsize=8)
 def _load(purpose: str, device: str) -> IdentityNetwork:
     network = IdentityNetwork(purpose)
-    weights = load_file(asset(f"identity_{purpose}.safetensors"))
-    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    network.load_state_dict(weights(f"identity_{purpose}.safetensors"))
     return network.to(device).eval().requires_grad_(False)

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from my3dgen.assets import asset, sha256
+from my3dgen.assets import asset, sha256, weights
 from my3dgen.errors import My3DGenError
 
 FILE = "perceptual.safetensors"
@@ -124,7 +123,7 @@ def load_perceptual(device: torch.device | str = "cpu") -> PerceptualDistance:
     """The perceptual distance on our trunk, frozen. One for each device: it is shared, so nobody may move it.
 
     Raises:
-        My3DGenError: where the weights file is missing.
+        My3DGenError: where the weights file is missing or damaged.
     """
     return _perceptual(str(device))
 
@@ -132,7 +131,7 @@ def load_perceptual(device: torch.device | str = "cpu") -> PerceptualDistance:
 @lru_cache(maxsize=8)
 def _trunk(device: str) -> Trunk:
     trunk = Trunk()
-    trunk.load_state_dict({k: v.float() for k, v in load_file(asset(FILE)).items()})
+    trunk.load_state_dict(weights(FILE))
     return trunk.to(device).eval().requires_grad_(False)
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from my3dgen.assets import asset
+from my3dgen.assets import asset, opened
 from my3dgen.errors import My3DGenError
 from my3dgen.models.perceptual import load_trunk, require_trunk
 
-PARTS = ("weight", "bias", "ways", "spread")  # of an encoder's file
+FILE = "encoder.safetensors"
+PARTS = ("weight", "bias", "ways", "spread")  # of that file
 
 
 @lru_cache(maxsize=4)
@@ -21,10 +21,10 @@ def _encoder(prior_sha256: str) -> dict[str, Tensor] | None:
     """What was made for one prior: weight [w_dim, D], bias [w_dim], ways [w_dim, k], spread [k], and back [k, w_dim], the
     ways' pseudo-inverse; None for another prior."""
     try:
-        path = asset("encoder.safetensors")
+        path = asset(FILE)
     except My3DGenError:
         return None
-    with safe_open(path, "pt") as file:
+    with opened(FILE) as file:
         if (file.metadata() or {}).get("prior_sha256") != prior_sha256:
             return None
         require_trunk(path, file.metadata(), "encoder")
