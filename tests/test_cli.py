@@ -229,6 +229,7 @@ def test_mistakes_are_one_line_with_status_2(capsys, folder, adapter, tmp_path):
         "whole number from 1 to 64": ("evaluate", "examples/ada", "--rank", 0, "--prior", "heads"),
         "the folder": ("evaluate", "examples/ada", "--prior", "heads", "--out", wrong / "figures"),
         "no dataset.json": ("project", tmp_path / "mistyped", "--prior", "heads"),
+        "are for --personalize": ("bench", "--prior", "heads", "--steps", 3),
         "no device": ("bench", "--random-weights", "--device", "abacus"),
     }
     for words, argv in mistakes.items():

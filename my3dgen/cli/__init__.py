@@ -229,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--personalize", action="store_true", help="instead: seconds and memory of projecting and tuning"
     )
-    sub.add_argument("--photos", type=int, default=10, help="so many photos to personalize")
+    sub.add_argument("--photos", type=int, help="so many photos to personalize (default: 10)")
     sub.add_argument(
         "--steps",
         type=int,

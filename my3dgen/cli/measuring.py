@@ -73,7 +73,10 @@ def bench(args):
         from my3dgen.personal.timing import time_person
 
         prior = _random_prior(args) if args.random_weights else load(args)
-        return 0, time_person(prior, args.photos, at_least(args.steps, 1, "--steps"), progress)
+        photos = 10 if args.photos is None else args.photos
+        return 0, time_person(prior, photos, at_least(args.steps, 1, "--steps"), progress)
+    if args.photos is not None or args.steps is not None:
+        raise My3DGenError("--photos and --steps are for --personalize: give that too, or leave them out.")
     return 0, bench(args.prior, args.device, args.random_weights, max(args.repeat, 1))
 
 
