@@ -97,6 +97,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):
+    if name == "cameras":
+        return import_module("my3dgen.cameras")
     if name not in _HOMES:
         raise AttributeError(f"module 'my3dgen' has no attribute {name!r}")
     value = getattr(import_module(f"my3dgen.{_HOMES[name]}"), name)

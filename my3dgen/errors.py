@@ -15,6 +15,9 @@ class My3DGenError(Exception):
     """
 
 
+MOST = 2**31 - 1  # a larger whole number is a slip, and random generators take none of twice its length
+
+
 def shown(value: Any) -> str:
     """A value that is not what was expected, as messages quote it: at most 80 characters."""
     return repr(value)[:80]
@@ -32,7 +35,7 @@ def require_numbers(
         for name, least in (rules or {}).items():
             value = getattr(options, name)
             good = isinstance(value, a_number) and not isinstance(value, bool) and math.isfinite(value)
-            if not good or value < least:
+            if not (good and least <= value <= MOST):
                 raise My3DGenError(
-                    f"{name} of {type(options).__name__} is {shown(value)}; it must be {kind} number, {least} or more."
+                    f"{name} of {type(options).__name__} is {shown(value)}; it must be {kind} number from {least} to {MOST}."
                 )

@@ -65,6 +65,12 @@ def test_round_trip(tmp_path, dtype, w_plus):
         "bytes",
     ):
         assert getattr(again, name) == getattr(adapter, name)
+    with safetensors.safe_open(path, "pt") as file:
+        assert {key: file.metadata()[key] for key in ("rank", "alpha", "layout")} == {
+            "rank": str(adapter.rank),
+            "alpha": str(adapter.alpha),
+            "layout": adapter.layout,
+        }
     assert again.tensors.keys() == adapter.tensors.keys()
     for name, tensor in adapter.tensors.items():
         assert torch.equal(again.tensors[name], tensor.to(getattr(torch, dtype)).float())

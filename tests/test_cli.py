@@ -86,6 +86,10 @@ def test_a_task_without_an_adapter_says_that_nobody_is_there(capsys, tmp_path):
     status, result, _ = run(capsys, "render", "--prior", "heads", "--out", tmp_path)
     assert status == 0 and result["personalized"] is None
     assert {"files", "id_sim", "perceptual"} <= set(result["pretrained"]) and result["networks"]["perceptual"]
+    argv = ["synthesize", "--count", 2, "--prior", "heads", "--out", tmp_path]
+    status, result, _ = run(capsys, *argv)
+    assert status == 0 and result["personalized"] is None
+    assert result["pretrained"]["anchors"] == "random faces"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +209,8 @@ def test_mistakes_are_one_line_with_status_2(capsys, folder, adapter, tmp_path):
     wrong.write_bytes(b"nothing like it")
     mistakes = {
         "dataset.json": ("personalize", tmp_path, "--out", tmp_path / "x.safetensors"),
+        "missing.jpg is not a file": ("invert", tmp_path / "missing.jpg", "--out", tmp_path),
+        "seed of TuneOptions": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--seed", 2**64),
         "folder that exists": ("personalize", folder, "--out", tmp_path / "nowhere" / "x.safetensors"),
         "The rank is 0": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--rank", 0),
         "adapter": ("invert", PHOTOS[0], "--adapter", wrong, "--prior", "heads", "--out", tmp_path),

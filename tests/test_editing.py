@@ -263,7 +263,7 @@ def test_impossible_walks_say_what_to_do(prior, me):
     with pytest.raises(My3DGenError, match="steps is 1"):
         interpolate(me, 0, 1, steps=1)
     with pytest.raises(My3DGenError, match="pass anchors="):
-        interpolate(prior)
+        interpolate(prior, 0, 1)
 
 
 # ---- new looks
@@ -311,5 +311,12 @@ def test_impossible_looks_say_what_to_do(prior, me):
     ):
         with pytest.raises(My3DGenError, match=message):
             synthesize(me, **arguments)
-    with pytest.raises(My3DGenError, match="pass anchors="):
-        synthesize(prior)
+
+
+def test_a_prior_of_nobody_shows_random_faces_and_says_so(prior, me):
+    looks, again, person = synthesize(prior, 2), synthesize(prior, 2), synthesize(me, 2)
+    assert looks.extra["anchors"] == "random faces" and person.extra["anchors"] == "the person's"
+    assert torch.equal(looks.ws, again.ws) and np.array_equal(looks.frames[1], again.frames[1])
+    assert not torch.allclose(looks.ws, person.ws, atol=0.1)
+    walk = interpolate(prior, steps=2)
+    assert walk.extra["anchors"] == "random faces" and not np.array_equal(*walk.frames)

@@ -14,15 +14,28 @@ from my3dgen.personal.hull import HullOptions
         (
             my3dgen.TuneOptions,
             {"batch": 0},
-            "batch of TuneOptions is 0; it must be a whole number, 1 or more",
+            "batch of TuneOptions is 0; it must be a whole number from 1 to",
         ),
-        (my3dgen.TuneOptions, {"steps": 2.5}, "steps of TuneOptions is 2.5; it must be a whole number, 0"),
-        (my3dgen.TuneOptions, {"lr": "fast"}, "lr of TuneOptions is 'fast'; it must be a finite number, 0.0"),
+        (
+            my3dgen.TuneOptions,
+            {"steps": 2.5},
+            "steps of TuneOptions is 2.5; it must be a whole number from 0",
+        ),
+        (
+            my3dgen.TuneOptions,
+            {"lr": "fast"},
+            "lr of TuneOptions is 'fast'; it must be a finite number from 0.0",
+        ),
         (my3dgen.ProjectOptions, {"micro_batch": True}, "micro_batch of ProjectOptions is True"),
         (my3dgen.ProjectOptions, {"prior_weight": float("nan")}, "prior_weight of ProjectOptions is nan"),
         (my3dgen.ProjectOptions, {"seed": -1}, "seed of ProjectOptions is -1"),
+        (my3dgen.TuneOptions, {"seed": 2**64}, "seed of TuneOptions is 18446744073709551616"),
         (HullOptions, {"beta": -0.1}, "beta of HullOptions is -0.1"),
-        (HullOptions, {"sharpness": 0}, "sharpness of HullOptions is 0; it must be a finite number, 0.001"),
+        (
+            HullOptions,
+            {"sharpness": 0},
+            "sharpness of HullOptions is 0; it must be a finite number from 0.001",
+        ),
         (HullOptions, {"lr": "x" * 10_000}, "lr of HullOptions is 'xxx"),
     ],
 )

@@ -128,9 +128,9 @@ def test_interpolation_between_photos_and_anchors(client: Client, photos):
     paths = photos(RED, 3)
     personalize(client, paths)
     photo = handle_file(paths[0])
-    ends = client.predict(None, None, 4, None, 2, 0, api_name="/interpolate")[2]["personalized"]["ends"]
+    ends = client.predict(None, None, 4, 2, 0, api_name="/interpolate")[2]["personalized"]["ends"]
     assert ends == [2, 0]
-    report = client.predict(photo, None, 4, None, -1, 1, api_name="/interpolate")[2]
+    report = client.predict(photo, None, 4, -1, 1, api_name="/interpolate")[2]
     assert report["personalized"]["ends"] == [None, 1]
     with pytest.raises(AppError, match="choose both, or none"):
         client.predict(photo, None, 4, api_name="/interpolate")
@@ -153,7 +153,7 @@ def test_exports(client: Client, photos, kind: str):
         (("PHOTO", None, "ears", 0, "/inpaint"), "region is 'ears'"),
         (("PHOTO", 8, 0, "/upscale"), "size is 8"),
         ((None, None, 1, "/interpolate"), "steps is 1"),
-        ((None, None, 5, None, 0, 9, "/interpolate"), "anchor is 9"),
+        ((None, None, 5, 0, 9, "/interpolate"), "anchor is 9"),
         ((99, 0, "dirichlet", 1.0, "/synthesize"), "count is 99"),
         ((3, 0, "../rule", 1.0, "/synthesize"), "rule is"),
         (("PHOTO", "hat", 1.0, "project", 0, "/edit"), "attribute is 'hat'"),

@@ -47,16 +47,15 @@ def upscale(args):
 
 
 def interpolate(args):
-    """The way from one anchor or photo to another."""
+    """The way from one anchor or photo to another; without an adapter and photos, from one random face to another."""
     start, end = (int(x) if x is not None and x.isdecimal() else x for x in (args.start, args.end))
-    if not (isinstance(start, str) and isinstance(end, str)):
+    if isinstance(start, int) or isinstance(end, int):
         _require_adapter(args, "interpolate between a person's anchors")
     return _compare(args, "interpolate", start=start, end=end, steps=at_least(args.steps, 2, "--steps"))
 
 
 def synthesize(args):
-    """New pictures of the person."""
-    _require_adapter(args, "synthesize")
+    """New pictures of the person; without an adapter, of nobody."""
     count, seed = at_least(args.count, 1, "--count"), at_least(args.seed, 0, "--seed")
     return _compare(args, "synthesize", count=count, seed=seed, rule=args.rule, strength=args.strength)
 
@@ -105,6 +104,13 @@ def _require_adapter(args, what: str) -> None:
         raise My3DGenError(f"to {what}, give the person's --adapter me.safetensors; it holds their anchors")
 
 
+def _require_files(*pictures) -> None:
+    """Raises `My3DGenError` for a path that leads nowhere, before a prior is loaded, which takes a moment and a line."""
+    for path in pictures:
+        if isinstance(path, str) and not Path(path).is_file():
+            raise My3DGenError(f"{path} is not a file; give a picture's path.")
+
+
 def _anchor(prior, adapter, index: int):
     """An anchor's latent [L, w_dim]; the mean face where there is no adapter."""
     if adapter is None:
@@ -122,6 +128,7 @@ def _compare(args, task: str, photo=None, **options):
 
     start = time.monotonic()
     writable(args.out)
+    _require_files(photo, *(options.get(name) for name in ("mask", "start", "end")))
     prior, _, me = models(args)
     if args.references:
         options["references"] = usable(prepare(args.references, progress, kind=prior.kind))

@@ -104,6 +104,10 @@ class Adapter:
             "prior": self.prior_name,
             "prior_sha256": self.prior_sha256,
             "options": json.dumps(self.options.to_dict()),
+            # for whoever looks into the file; what is read are the options
+            "rank": str(self.options.rank),
+            "alpha": str(self.options.alpha),
+            "layout": self.options.layout,
             "layers": str(self.anchors.ws.shape[1]),
             "sources": json.dumps([_file_name(source) for source in self.anchors.sources]),
         }

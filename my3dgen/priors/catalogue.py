@@ -55,7 +55,11 @@ def load_prior(
     target = device_of(device)
     if name_or_path is None:
         name_or_path = os.environ.get("MY3DGEN_PRIOR") or _default(target, progress)
-    name = os.fspath(name_or_path)
+    try:
+        name = os.fspath(name_or_path)
+    except TypeError as error:
+        got = type(name_or_path).__name__
+        raise My3DGenError(f"A prior is given by its name or its file's path; got {got!r}.") from error
     path = _find(name, progress)
     try:
         stat = path.stat()

@@ -67,7 +67,7 @@ def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> No
     task(invert, [photo, projection, tuning, adapter], "invert")
     task(inpaint, [photo, mask, region, steps, adapter], "inpaint")
     task(upscale, [photo, size, steps, adapter], "upscale")
-    task(interpolate, [start, end, pictures, adapter, start_anchor, end_anchor], "interpolate")
+    task(interpolate, [start, end, pictures, start_anchor, end_anchor, adapter], "interpolate")
     task(synthesize, [count, seed, rule, share, adapter], "synthesize", EXPORT)
     task(edit, [photo, attribute, strength, policy, steps, adapter], "edit")
 
@@ -111,9 +111,9 @@ def interpolate(
     start: str | None = None,
     end: str | None = None,
     steps: float = 10,
-    adapter: str | None = None,
     start_anchor: float = -1,
     end_anchor: float = -1,
+    adapter: str | None = None,
     request: gr.Request = None,
 ) -> Iterator[Any]:
     """From one face to another in both models. Yields reports, at last two PNG pictures (the steps side by

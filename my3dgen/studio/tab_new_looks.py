@@ -23,7 +23,7 @@ RULES = {"All photos share (Dirichlet)": "dirichlet", "Three photos each (publis
 def build(page: Page, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     nothing = {name: () for name in figures.SIDES.values()}
-    empty = Shown(figures=_bars(None, None), more=(figures.grids(nothing),))
+    empty = Shown(figures=_bars(None, None), more=(figures.grids(nothing), ""))
     task = Task(
         key="looks",
         job="synthesize",
@@ -33,7 +33,10 @@ def build(page: Page, tab: gr.Tab) -> None:
         show=_show,
         empty=empty,
         controls=_controls,
-        more=lambda: [gr.HTML(empty.more[0], apply_default_css=False, elem_id="looks-grids")],
+        more=lambda: [
+            gr.HTML(value, apply_default_css=False, elem_id=f"looks-{name}")
+            for name, value in zip(("grids", "photos"), empty.more, strict=True)
+        ],
         photo=None,
         fits=False,
     )
@@ -71,5 +74,6 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
     count = min(map(len, looks.values()))  # one of them may have been stopped early
     pair = {side: tiled(pictures[:count]) for side, pictures in looks.items()}
     pictures = {figures.SIDES[side]: each for side, each in looks.items()}
+    photos = figures.strips({"Your photos": [face.image for face in model.faces]})
     bars = _bars(outcome.figure("id_sim"), outcome.figure("diversity"))
-    return Shown(figures=bars, pair=pair, more=(figures.grids(pictures),), note=outcome.note)
+    return Shown(figures=bars, pair=pair, more=(figures.grids(pictures), photos), note=outcome.note)

@@ -20,6 +20,7 @@ from my3dgen.personal.images import from_uint8, to_uint8
 from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face
+from my3dgen.tasks.whose import anchors_of
 
 POLICIES = ("project", "stop", "continue")
 STRENGTHS = tuple(round(float(s), 1) for s in np.linspace(-2, 2, 11))  # the published slider
@@ -196,19 +197,6 @@ def reconstruct(
     face = one_face(photo, prior.kind)
     found = fit(prior, face, steps=steps, progress=progress)
     return face, found.ws, found.camera
-
-
-def anchors_of(prior, anchors: Anchors | None) -> Anchors:
-    """The anchors a task is to use: those given, or the adapter's.
-
-    Raises:
-        My3DGenError: where there are none, or they belong to a prior of other sizes.
-    """
-    if anchors is None and prior.adapter is None:
-        raise My3DGenError(
-            "the pretrained prior has no anchors; pass anchors= (those of the person's adapter)"
-        )
-    return (prior.adapter.anchors if anchors is None else anchors).require_fit(prior)
 
 
 def render_pictures(prior, latents: Sequence[Tensor], camera: Tensor) -> list[np.ndarray]:

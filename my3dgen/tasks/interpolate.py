@@ -16,9 +16,10 @@ from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback, Ticker
-from my3dgen.tasks.edit import anchors_of, reconstruct
+from my3dgen.tasks.edit import reconstruct
 from my3dgen.tasks.look import front, render_views
 from my3dgen.tasks.result import TaskResult, networks
+from my3dgen.tasks.whose import anchors_or_strangers
 
 # identity is measured on the picture itself and from these sides (look-at sampler values, method.md section 6)
 SIDES = ((-0.35, 0.0), (0.35, 0.0))
@@ -43,7 +44,8 @@ def interpolate(
         start, end: a photo (Face or anything `prepare` reads) or the number of an anchor; without both, the two
             anchors farthest apart.
         steps: pictures in the strip, 2 to 600.
-        anchors: the person's, for a prior without an adapter; with the same ones both priors walk the same path.
+        anchors: the person's, for a prior without an adapter; with the same ones both priors walk the same path. Without
+            both, the way is from one random face to another.
         cameras: also walk from one photo's camera to the other's; otherwise everything is seen from the front.
         video_frames: more than 0: `frames` are so many pictures for a film instead of the strip's.
         references: the person's photos for the identity score; without them the photos given as start and end,
@@ -53,7 +55,7 @@ def interpolate(
     Returns:
         TaskResult: "image" (the strip in one picture), `frames` (the strip's pictures, or the film's); extra["t"]
         and extra["id_sims"] (mean over the picture and two sides at each t of the strip), extra["ends"] (numbers
-        of the anchors, None for photos); ws and camera of the middle. figures: id_sim (mean over t), seconds.
+        of the anchors, None for photos), and, where they were chosen, extra["anchors"] (as `synthesize`); ws and camera of the middle. figures: id_sim (mean over t), seconds.
 
     Raises:
         My3DGenError: where only one end is given, there are no two anchors to choose, or a number makes no sense.
@@ -62,8 +64,10 @@ def interpolate(
     for name, value, least in (("steps", steps, 2), ("video_frames", video_frames, 0)):
         if not least <= int(value) <= MOST:
             raise My3DGenError(f"{name} is {value}; it must be a number from {least} to {MOST}")
+    whose = None
     if start is None and end is None:
-        start, end = farthest(anchors_of(prior, anchors))
+        anchors, whose = anchors_or_strangers(prior, anchors)
+        start, end = farthest(anchors)
     elif start is None or end is None:
         raise My3DGenError("interpolation needs two moments; give both start and end, or neither")
     faces, ws, seen = zip(
@@ -98,7 +102,7 @@ def interpolate(
         "id_sims": [round(s, 4) for s in sims],
         "ends": [int(x) if f is None else None for x, f in zip((start, end), faces, strict=True)],
         "references": "photos" if photos else "ends",
-    }
+    } | ({"anchors": whose} if whose else {})
     figures = {"id_sim": float(np.mean(sims)), "seconds": round(clock() - begin, 2)}
     middle = path[len(views) // 2]
     return TaskResult(

@@ -19,9 +19,9 @@ from my3dgen.models.perceptual import PerceptualDistance
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.images import from_uint8
 from my3dgen.progress import ProgressCallback, Ticker
-from my3dgen.tasks.edit import anchors_of
 from my3dgen.tasks.look import front, render_views
 from my3dgen.tasks.result import TaskResult, networks
+from my3dgen.tasks.whose import anchors_or_strangers
 
 RULES = ("dirichlet", "three")
 MOST = 1000  # pictures at once, the paper's number
@@ -51,25 +51,25 @@ def synthesize(
         rule: "three" is the published one: three random anchors with uniform weights divided by their sum.
             "dirichlet" lets all anchors share, about three of them noticeably.
         strength: 0 shows the mean of the anchors, 1 the samples, between them a mixture; 0 to 1.
-        anchors: the person's, for a prior without an adapter.
+        anchors: the person's, for a prior without an adapter; without both, random faces are mixed.
         yaw: radians, as `camera` takes it: all from there. None: each from a random novel view.
         references: the person's photos for the identity score; without them the mean of the anchors from the
             front, as this prior shows it.
 
     Returns:
-        TaskResult: `frames` (the pictures), "image" (all in a grid); extra["weights"] [count][N]; ws and camera
-        of the first. figures: id_sim (mean), diversity and diversity_std (mean and spread of the perceptual
+        TaskResult: `frames` (the pictures), "image" (all in a grid); extra["weights"] [count][N] and
+        extra["anchors"] ("the person's" or "random faces"); ws and camera of the first. figures: id_sim (mean), diversity and diversity_std (mean and spread of the perceptual
         distance, by the network that `networks` names, between every two pictures; 0 for a single one), seconds.
 
     Raises:
-        My3DGenError: where a number or the rule makes no sense, or there are no anchors.
+        My3DGenError: where a number or the rule makes no sense, or the anchors belong to another prior.
     """
     start = time.monotonic()
     if not 1 <= int(count) <= MOST:
         raise My3DGenError(f"count is {count}; it must be a number from 1 to {MOST}")
     if seed < 0:
         raise My3DGenError(f"seed is {seed}; it must be 0 or more")
-    known = anchors_of(prior, anchors)
+    known, whose = anchors_or_strangers(prior, anchors)
     rng = np.random.default_rng(seed)
     alpha = weights(len(known), int(count), rng, rule, strength)
     views = rng.uniform(-1, 1, (int(count), 2)) * (YAW, PITCH)  # drawn also where yaw is given
@@ -98,6 +98,7 @@ def synthesize(
     extra = {
         "weights": [[round(float(x), 4) for x in row] for row in alpha[: len(frames)]],
         "rule": rule,
+        "anchors": whose,
         "references": "photos" if photos else "the anchors' mean",
     }
     sheet = grid(frames, min(len(frames), max(3, round(len(frames) ** 0.5))))
