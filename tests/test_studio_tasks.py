@@ -47,7 +47,7 @@ TASKS = {
     "/invert": (("PHOTO", 0, 0), {"perceptual"}),
     "/inpaint": (("PHOTO", None, "mouth", 0), {"masked_share"}),
     "/upscale": (("PHOTO", 32, 0), {"side", "lanczos_id_sim"}),
-    "/interpolate": ((None, None, 5), {"t", "id_sims", "ends"}),
+    "/interpolate": ((None, None, 5, -1, -1), {"t", "id_sims", "ends"}),
     "/synthesize": ((3, 1, "three", 0.5), {"diversity"}),
     "/edit": (("PHOTO", "age", 2.0, "stop", 0), {"strengths", "scores", "id_sims"}),
 }
