@@ -63,6 +63,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
+    from my3dgen import cameras
     from my3dgen.cameras import camera, look_at_sampler
     from my3dgen.errors import My3DGenError
     from my3dgen.faces import Face, prepare
@@ -97,7 +98,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):
-    if name == "cameras":
+    if name == "cameras":  # whole: it offers more than the two names above
         return import_module("my3dgen.cameras")
     if name not in _HOMES:
         raise AttributeError(f"module 'my3dgen' has no attribute {name!r}")

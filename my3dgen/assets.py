@@ -64,6 +64,19 @@ def weights(name: str) -> dict[str, Any]:
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
+def fill(network: Any, name: str) -> Any:
+    """Give a torch module the weights in a file of `assets/`; returns it, frozen. Raises what `opened` does, and
+    `My3DGenError` where they are another version's."""
+    tensors = weights(name)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:  # names or shapes
+        raise My3DGenError(
+            f"{assets_folder() / name} is of another version of my3dgen. Get a checkout whose assets belong to its code"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with open(path, "rb") as file:

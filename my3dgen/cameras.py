@@ -28,7 +28,8 @@ def camera(yaw: float, pitch: float, roll: float = 0.0, pivot: Vector | None = N
 
     yaw: radians; > 0 turns the camera to the person's left (+x), so that the picture shows more of
         the person's left cheek.
-    pitch: radians, the exact elevation of the camera; > 0 is above the face. Within +-pi/2.
+    pitch: radians, the exact elevation of the camera; > 0 is above the face. Within +-pi/2; from about
+        1.45 on the camera passes over the pivot, and an upright picture turns about its middle.
     roll: radians; > 0 turns the camera clockwise as the photographer sees it, and so the picture the
         other way.
     pivot: 3 numbers; default (0, 0, 0.2).
@@ -48,7 +49,7 @@ def camera(yaw: float, pitch: float, roll: float = 0.0, pivot: Vector | None = N
 def look_at_sampler(
     yaw_offset: float, pitch_offset: float, pivot: Vector | None = None, radius: float = RADIUS
 ) -> Tensor:
-    """The camera EG3D's look-at sampler gives for these offsets from pi/2 (method.md section 1).
+    """The camera EG3D's look-at sampler gives for these offsets from pi/2.
 
     The pitch is the sampler's own: its sign is the reverse of `camera`'s and the elevation is
     asin(2 * offset / pi), about 0.64 of it. The yaw is an angle. Published novel views (yaw +-0.35,
@@ -83,7 +84,7 @@ def split(c: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
 def mirror(c: Tensor | np.ndarray) -> Tensor:
     """Cameras [..., 25] of pictures -> the cameras of the left-right flipped pictures.
 
-    Pose entries [0,1], [0,2], [1,0], [2,0], [0,3] change sign (method.md section 3); skew changes
+    Pose entries [0,1], [0,2], [1,0], [2,0], [0,3] change sign (EG3D's data preparation); skew changes
     sign and the centre goes to 1 - cx, which leaves standard intrinsics as they are.
     """
     c = _tensor(c)

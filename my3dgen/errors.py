@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -15,7 +14,7 @@ class My3DGenError(Exception):
     """
 
 
-MOST = 2**31 - 1  # a larger whole number is a slip, and random generators take none of twice its length
+MOST = 2**31 - 1  # a larger number is a slip, and random generators take no seed of more than 64 bits
 
 
 def shown(value: Any) -> str:
@@ -26,16 +25,15 @@ def shown(value: Any) -> str:
 def require_numbers(
     options: Any, whole: Mapping[str, int] | None = None, real: Mapping[str, float] | None = None
 ) -> None:
-    """Check fields of options, given by name with the least value that makes sense: whole numbers, and finite ones.
+    """Check fields of options, given by name with the least value that makes sense: whole numbers, and any.
 
     Raises:
         My3DGenError: for the first that is something else.
     """
-    for kind, rules, a_number in (("a whole", whole, Integral), ("a finite", real, Real)):
+    for kind, rules, a_number in (("whole number", whole, Integral), ("number", real, Real)):
         for name, least in (rules or {}).items():
             value = getattr(options, name)
-            good = isinstance(value, a_number) and not isinstance(value, bool) and math.isfinite(value)
-            if not (good and least <= value <= MOST):
+            if not isinstance(value, a_number) or isinstance(value, bool) or not least <= value <= MOST:
                 raise My3DGenError(
-                    f"{name} of {type(options).__name__} is {shown(value)}; it must be {kind} number from {least} to {MOST}."
+                    f"{name} of {type(options).__name__} is {shown(value)}; it must be a {kind} from {least} to {MOST}."
                 )

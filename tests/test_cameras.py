@@ -77,7 +77,7 @@ def test_projection_inverts_the_rays():
     extrinsics, intrinsics = (m.double() for m in cameras.split(c))
     u, v = torch.rand(2, 20, dtype=torch.float64)
     fx, sk, cx, fy, cy = (intrinsics[i] for i in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2)))
-    x = (u - cx + cy * sk / fy - sk * v / fy) / fx  # method.md section 1
+    x = (u - cx + cy * sk / fy - sk * v / fy) / fx  # EG3D's ray sampler
     rays = torch.stack([x, (v - cy) / fy, torch.ones_like(u)], -1)
     points = extrinsics[:3, 3] + 2.5 * rays @ extrinsics[:3, :3].T
     seen = cameras.project_points(points, c.double())

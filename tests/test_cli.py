@@ -121,6 +121,9 @@ def test_identity_is_measured_against_the_photos_that_were_named(capsys, adapter
     for who in ("pretrained", "personalized"):
         assert alone[who]["references"] == "the anchors' mean" and known[who]["references"] == "photos"
         assert known[who]["id_sim"] != alone[who]["id_sim"]
+    status = main([str(each) for each in (*argv, "--references", *PHOTOS, tmp_path / "none.jpg", "--json")])
+    said = capsys.readouterr()
+    assert status == 0 and "none.jpg is left out of the references" in said.err
     status, _, line = run(capsys, *argv, "--references", tmp_path / "none.jpg")
     assert status == 2 and "none.jpg" in line
 
@@ -210,7 +213,16 @@ def test_mistakes_are_one_line_with_status_2(capsys, folder, adapter, tmp_path):
     mistakes = {
         "dataset.json": ("personalize", tmp_path, "--out", tmp_path / "x.safetensors"),
         "missing.jpg is not a file": ("invert", tmp_path / "missing.jpg", "--out", tmp_path),
-        "seed of TuneOptions": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--seed", 2**64),
+        "seed of TuneOptions": (
+            "personalize",
+            folder,
+            "--out",
+            tmp_path / "x.safetensors",
+            "--seed",
+            2**64,
+            "--prior",
+            "heads",
+        ),
         "folder that exists": ("personalize", folder, "--out", tmp_path / "nowhere" / "x.safetensors"),
         "The rank is 0": ("personalize", folder, "--out", tmp_path / "x.safetensors", "--rank", 0),
         "adapter": ("invert", PHOTOS[0], "--adapter", wrong, "--prior", "heads", "--out", tmp_path),
@@ -235,6 +247,9 @@ def test_mistakes_are_one_line_with_status_2(capsys, folder, adapter, tmp_path):
         "whole number from 1 to 64": ("evaluate", "examples/ada", "--rank", 0, "--prior", "heads"),
         "the folder": ("evaluate", "examples/ada", "--prior", "heads", "--out", wrong / "figures"),
         "no dataset.json": ("project", tmp_path / "mistyped", "--prior", "heads"),
+        "--anchor counts": ("render", "--anchor", 3, "--prior", "heads", "--out", tmp_path),
+        "the adapters' own rank": ("evaluate", "examples/ada", "--ready", "--rank", 2, "--prior", "heads"),
+        "--repeat is for": ("bench", "--personalize", "--repeat", 2, "--random-weights"),
         "are for --personalize": ("bench", "--prior", "heads", "--steps", 3),
         "no device": ("bench", "--random-weights", "--device", "abacus"),
     }

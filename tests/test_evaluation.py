@@ -59,7 +59,7 @@ def test_the_report_names_the_network_behind_every_figure(monkeypatch, measured:
     monkeypatch.setattr(protocol, "held_out", lambda *_, full: (found, {}))
     monkeypatch.setattr(adapter, "load_adapter", lambda path: None)
     status, report = measuring.evaluate(
-        SimpleNamespace(folders=["ann"], ready=True, rank=1, no_full=True, tasks=False, out=None)
+        SimpleNamespace(folders=["ann"], ready=True, rank=None, no_full=True, tasks=False, out=None)
     )
     assert status == 0
     assert set(report["networks"]) == {"identity", *figures} - {"id_sim"}

@@ -56,7 +56,9 @@ def scene(*shapes):
 
     config = SimpleNamespace(box_warp=1.0)
     generator = SimpleNamespace(planes=lambda ws: torch.zeros(1, 3, 1, 2, 2), sample=sample)
-    return SimpleNamespace(generator=generator, config=config, device=torch.device("cpu"))
+    return SimpleNamespace(
+        generator=generator, config=config, device=torch.device("cpu"), require_latent=lambda ws: None
+    )
 
 
 def solid(m: Mesh) -> trimesh.Trimesh:
@@ -288,7 +290,7 @@ def test_export_takes_an_anchor_of_the_person(prior, ws, tmp_path):
     anchors = Anchors(torch.stack([ws, ws * 1.1]), camera(0, 0).expand(2, -1))
     me = SimpleNamespace(
         generator=prior.generator, config=prior.config, device=prior.device, num_ws=prior.num_ws,
-        name=prior.name, adapter=SimpleNamespace(anchors=anchors),
+        name=prior.name, require_latent=prior.require_latent, adapter=SimpleNamespace(anchors=anchors),
     )  # fmt: skip
     first = export(me, formats="png", out=tmp_path / "a")["png"].read_bytes()
     assert first == export(prior, ws, "png", tmp_path / "b")["png"].read_bytes()

@@ -451,7 +451,7 @@ def test_pose_survives_a_wrong_landmark():
 
 def test_canonical_face_stands_on_the_standard_points():
     mean, modes = model()
-    five = 0.27 * STANDARD_FIVE + [0.0, 0.006, 0.161]  # method.md section 3
+    five = 0.27 * STANDARD_FIVE + [0.0, 0.006, 0.161]  # where EG3D's preparation puts them
     assert np.abs(five_points(mean) - five).max() < 0.012
     flip = np.array([-1.0, 1.0, 1.0])
     np.testing.assert_allclose(mean[MIRRORED_68] * flip, mean, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fake_backend
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ from my3dgen.studio import (
     tab_edit,
     tab_interpolation,
     tab_inversion,
+    tab_new_looks,
 )
+from my3dgen.studio.figures import SIDES
 from my3dgen.studio.registry import Registry
 from my3dgen.studio.session import Model
 
@@ -80,8 +84,30 @@ def test_every_tab_has_something_for_the_examples_own_model_only(person):
     assert not session.editing.stale(session, str(place / "photo_00.jpg"))
     sheet = tab_compare._show(session, session.model(), list(outcomes.values()))
     assert sheet.more[0].count("rowgroup") == 6
+    looks = tab_new_looks._show(session, session.model(), [outcomes["synthesize"]])
+    walk = tab_interpolation._show(session, session.model(), [outcomes["interpolate"]])
+    for shown in (sheet, looks, walk):
+        before, after = (shown.pair[side] for side in SIDES)
+        assert before.shape == after.shape and not np.array_equal(before, after)
     assert ready.outcomes(session_with(model(adapter, None))) == {}
     assert ready.outcomes(Registry().get("empty")) == {}
+
+
+def test_the_slider_compares_the_same_pictures_also_of_stopped_runs(person):
+    """The personalized half was stopped early: what it did not come to is not compared with something else."""
+    _, _, adapter = person
+    session = session_with(model(adapter))
+    frames = [np.full((8, 8, 3), 20 * i, np.uint8) for i in range(6)]
+    for task, show in (("interpolate", tab_interpolation), ("synthesize", tab_new_looks)):
+        whole = ready.outcomes(session)[task]
+        sides = {
+            side: replace(getattr(whole.comparison, side), frames=tuple(frames[:count]))
+            for side, count in (("pretrained", 6), ("personalized", 3))
+        }
+        stopped = replace(whole, comparison=replace(whole.comparison, **sides))
+        for tab in (show, tab_compare):
+            shown = tab._show(session, session.model(), [stopped])
+            assert np.array_equal(*(shown.pair[side] for side in SIDES)), (task, tab)
 
 
 def test_results_of_another_adapter_and_missing_ones_are_not_shown(person):

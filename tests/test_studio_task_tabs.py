@@ -88,6 +88,7 @@ def test_one_photo_goes_through_every_task(visit, width: str):
         ["What the models saw", "Pretrained", "Personalized", "Full fine-tuning"]
     )
     expect(page.locator("#compare-table th[scope=rowgroup]")).to_have_count(6)
+    expect(page.locator("#compare-slider img").last).not_to_have_attribute("src", re.compile("empty.png"))
     with page.expect_download() as download:
         page.locator("#compare-sheet").click()
     assert Image.open(download.value.path()).width > 900
@@ -110,12 +111,17 @@ def test_what_needs_no_photo(visit, width: str):
     assert v.quiet() == calls, "the slider asks the server nothing"
     expect(page.locator("#interpolation-plot path")).to_have_count(2)
     expect(page.locator("#interpolation-video video")).to_be_attached()
+    expect(page.locator("#interpolation-slider img").last).not_to_have_attribute(
+        "src", re.compile("empty.png")
+    )
     assert page.evaluate(NO_SIDEWAYS)
 
     v.tab("New looks")
     expect(page.locator("#looks-grids img")).to_have_count(0)
     v.run("looks")
     expect(page.locator("#looks-grids img")).to_have_count(12)
+    expect(page.locator("#looks-photos img")).to_have_count(10)
+    expect(page.locator("#looks-slider img").last).not_to_have_attribute("src", re.compile("empty.png"))
     expect(page.locator("#looks-figures")).to_contain_text("How different")
     assert page.evaluate(NO_SIDEWAYS)
 

@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("render", tasks.render, "an anchor (or the mean face) from a camera")
     sub.add_argument("--yaw", type=float, default=0.0, help="radians, to the person's left")
     sub.add_argument("--pitch", type=float, default=0.0, help="radians, up")
-    sub.add_argument("--anchor", type=int, default=0, help="which of the adapter's anchors")
+    sub.add_argument("--anchor", type=int, help="which of the adapter's anchors (default: 0)")
     with_task(sub)
 
     sub = command("invert", tasks.invert, "reconstruct a photo")
@@ -188,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--format", nargs="+", default=["glb", "ply", "mp4", "png"], choices=("glb", "ply", "mp4", "png")
     )
-    sub.add_argument("--anchor", type=int, default=0, help="which of the adapter's anchors")
+    sub.add_argument("--anchor", type=int, help="which of the adapter's anchors (default: 0)")
     sub.add_argument("--resolution", type=int, default=128, help="cells of the mesh along each side")
     sub.add_argument("--frames", type=int, default=60, help="of the turntable")
     sub.add_argument("--yaw", type=float, default=0.0, help="of the picture, radians")
@@ -216,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="people with photo_*.jpg and test_*.jpg (default: examples/*)",
     )
-    sub.add_argument("--rank", type=int, default=1)
+    sub.add_argument("--rank", type=int, help="of the adapters (default: 1)")
     sub.add_argument("--no-full", action="store_true", help="leave out full fine-tuning")
     sub.add_argument("--ready", action="store_true", help="use DIR/me.safetensors instead of personalizing")
     sub.add_argument("--tasks", action="store_true", help="also measure every other task (minutes a person)")
@@ -225,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("bench", measuring.bench, "milliseconds of each part of the generator")
     sub.add_argument("--random-weights", action="store_true", help="sizes of the named prior, random weights")
-    sub.add_argument("--repeat", type=int, default=5)
+    sub.add_argument("--repeat", type=int, help="times, of which the median counts (default: 5)")
     sub.add_argument(
         "--personalize", action="store_true", help="instead: seconds and memory of projecting and tuning"
     )

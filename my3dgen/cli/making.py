@@ -72,6 +72,7 @@ def personalize(args):
         )
     writable(out.parent)
     LoraOptions(rank=args.rank)
+    TuneOptions(seed=seed)
     faces, prior = read_faces(args.folder), load(args)
     options = replace(TuneOptions.for_prior(prior), symmetry=args.symmetry, seed=seed)
     if steps is not None:

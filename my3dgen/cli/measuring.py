@@ -26,7 +26,10 @@ def evaluate(args):
     # whatever may be wrong is said before anything takes long
     if args.out:
         writable(args.out)
-    LoraOptions(rank=args.rank)
+    if args.ready and args.rank is not None:
+        raise My3DGenError("--ready takes the adapters' own rank; leave --rank out, or --ready.")
+    rank = 1 if args.rank is None else args.rank
+    LoraOptions(rank=rank)
     names = [Path(folder).resolve().name for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise My3DGenError(f"two folders are called {twice[0]}; rename one, as results are called after them")
@@ -41,7 +44,7 @@ def evaluate(args):
         prior.personalized(each)  # does it fit this prior?
     rows, task_rows, overview = [], {}, {}
     for i, person in enumerate(people):
-        adapter, seconds = (ready[i], None) if args.ready else fit_person(prior, person, rank=args.rank)
+        adapter, seconds = (ready[i], None) if args.ready else fit_person(prior, person, rank=rank)
         row, pictures = held_out(prior, person, adapter, full=not args.no_full)
         rows.append(row | {"seconds": seconds})
         if args.tasks:
@@ -70,6 +73,8 @@ def bench(args):
     from my3dgen.evaluation.bench import bench
 
     if args.personalize:
+        if args.repeat is not None:
+            raise My3DGenError("--repeat is for the parts of the generator; leave it or --personalize out.")
         from my3dgen.personal.timing import time_person
 
         prior = _random_prior(args) if args.random_weights else load(args)
@@ -77,7 +82,9 @@ def bench(args):
         return 0, time_person(prior, photos, at_least(args.steps, 1, "--steps"), progress)
     if args.photos is not None or args.steps is not None:
         raise My3DGenError("--photos and --steps are for --personalize: give that too, or leave them out.")
-    return 0, bench(args.prior, args.device, args.random_weights, max(args.repeat, 1))
+    return 0, bench(
+        args.prior, args.device, args.random_weights, max(5 if args.repeat is None else args.repeat, 1)
+    )
 
 
 def _random_prior(args):

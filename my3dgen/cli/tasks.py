@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def inpaint(args):
 
 def upscale(args):
     """A small photo, enlarged."""
-    size = at_least(args.size, 4, "--size")
+    size = at_least(args.size, 16, "--size")
     return _compare(args, "upscale", args.photo, size=size, steps=_steps(args))
 
 
@@ -114,7 +115,10 @@ def _require_files(*pictures) -> None:
 def _anchor(prior, adapter, index: int):
     """An anchor's latent [L, w_dim]; the mean face where there is no adapter."""
     if adapter is None:
+        if index is not None:
+            raise My3DGenError("--anchor counts the anchors of an --adapter; give one, or leave --anchor out")
         return prior.w_avg.expand(prior.num_ws, -1)
+    index = index or 0
     if 0 <= index < len(adapter.anchors.ws):
         return adapter.anchors.ws[index]
     raise My3DGenError(f"--anchor {index}: the adapter has anchors 0 to {len(adapter.anchors.ws) - 1}")
@@ -131,7 +135,12 @@ def _compare(args, task: str, photo=None, **options):
     _require_files(photo, *(options.get(name) for name in ("mask", "start", "end")))
     prior, _, me = models(args)
     if args.references:
-        options["references"] = usable(prepare(args.references, progress, kind=prior.kind))
+        faces = prepare(args.references, progress, kind=prior.kind)
+        options["references"] = usable(faces)
+        for face in faces:
+            if face.refused:
+                line = f"my3dgen: {face.source} is left out of the references: {face.refused}"
+                print(line, file=sys.stderr)
     done = compare(task, prior, me, photo, progress=progress, **options)
     shown = None if done.input is None else write(args.out, "input", {"image": done.input})["image"]
     result = {"input": shown, "networks": done.pretrained.networks}

@@ -15,7 +15,7 @@ from my3dgen.priors.catalogue import device_of
 
 
 def bench(name: str | None, device: str | None, random_weights: bool, repeat: int) -> dict:
-    """Median milliseconds of one picture, batch 1, as design.md section 5 lists them."""
+    """Median milliseconds of one picture, batch 1, by part of the generator."""
     if random_weights:
         name = name or "heads"
         generator = random_generator(name).to(device_of(device)).eval().requires_grad_(False)

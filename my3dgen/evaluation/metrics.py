@@ -1,4 +1,4 @@
-"""The figures: identity similarity and perceptual distance (method.md section 6).
+"""The figures: identity similarity and perceptual distance (as in My3DGen, WACV 2025).
 
 They are ArcFace's and LPIPS's where those networks are on this computer, else our own networks'. The two kinds of
 figures cannot be compared; `networks` says which were used.
@@ -34,7 +34,7 @@ def perceptual_network() -> LPIPS | PerceptualDistance:
 
 
 def networks() -> dict[str, str]:
-    """Names of the networks behind the figures; every report carries them."""
+    """Names of the networks behind the figures; the reports of tasks and of `evaluate` carry them."""
     return {"identity": identity_network().name, "perceptual": perceptual_network().name}
 
 

@@ -1,4 +1,4 @@
-"""EG3D's crop of a face in the wild (method.md section 3, step 3) as one warp.
+"""EG3D's crop of a face in the wild (its data preparation) as one warp.
 
 Positions are in continuous pixels: pixel i covers i..i+1, so the picture's edges are 0 and W.
 """

@@ -1,4 +1,4 @@
-"""Mirrored copies of photos, where there are few (method.md section 3, step 5)."""
+"""Mirrored copies of photos, where there are few (as EG3D's and My3DGen's data sets have them)."""
 
 from __future__ import annotations
 

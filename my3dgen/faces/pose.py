@@ -8,6 +8,7 @@ brings the mean error of the rotation from 3.7 to about 1.2 degrees.
 
 from __future__ import annotations
 
+import zipfile
 from functools import lru_cache
 
 import cv2
@@ -30,13 +31,13 @@ _START = np.r_[27:36, 36:48, 48, 51, 54]  # nose, eyes, mouth corners: they hold
 def model() -> tuple[np.ndarray, np.ndarray]:
     """The mean landmarks [68, 3] in EG3D's world and the modes [K, 68, 3], one standard deviation each.
 
-    Made from USC ICT-FaceKit (MIT licence), laid onto EG3D's five standard points (method.md section 3).
+    Made from USC ICT-FaceKit (MIT licence), laid onto EG3D's five standard points.
     """
     path = asset(MODEL)
     try:
         with np.load(path, allow_pickle=False) as data:
             return data["mean"].astype(np.float64), data["modes"].astype(np.float64)
-    except (OSError, KeyError, ValueError):
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         raise My3DGenError(f"{path} is damaged; restore it from the repository.") from None
 
 
@@ -49,7 +50,7 @@ def estimate(landmarks: np.ndarray, size: int = SIZE) -> tuple[np.ndarray, float
     """The EG3D camera of landmarks [68, 2] in crop pixels.
 
     The focal length is fixed to 4.2647; the found position is moved to distance 2.7 from the origin
-    along its own direction ('orig' mode of method.md section 3).
+    along its own direction (EG3D's data preparation calls this mode 'orig').
     Returns the camera float32 [25] and how badly the model fits: the RMS distance in pixels of 512
     (1 to 4 for a real face).
     Raises My3DGenError where the landmarks are not 68 finite points of a face in front of a camera.

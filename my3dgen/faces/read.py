@@ -164,7 +164,7 @@ def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
         if ours and image.format in ("JPEG", "MPO"):
             image.draft(None, (options.longest_side, options.longest_side))  # 1/2, 1/4 or 1/8
         image.load()
-        return Photo(np.array(_to_rgb(_flatten(_upright(image), options))), tuple(warnings))
+        return Photo(np.array(_to_rgb(_flatten(upright(image), options))), tuple(warnings))
     except Exception as error:
         text = str(error).lower()
         if any(word in text for word in ("truncated", "end of file", "too short", "premature", "incomplete")):
@@ -174,7 +174,8 @@ def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
         raise My3DGenError("The picture is damaged and cannot be decoded; copy or export it again.") from None
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as viewers show it: turned as its EXIF orientation says."""
     try:
         turned = image.getexif().get(0x0112, 1) != 1  # the orientation tag; turning always copies
         return ImageOps.exif_transpose(image) if turned else image

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops
 
 from my3dgen.errors import My3DGenError
 from my3dgen.faces.face import Face
-from my3dgen.faces.read import SIXTEEN_BIT, ReadOptions, open_picture, to_eight_bit
+from my3dgen.faces.read import SIXTEEN_BIT, ReadOptions, open_picture, to_eight_bit, upright
 
 # Each region is the convex hull of some of the 68 landmarks, grown by a margin in eye distances.
 _HULLS = {
@@ -78,6 +78,7 @@ def _grey(mask) -> np.ndarray:
         except Exception as error:  # a decoder that trips over a mangled file may raise nearly anything
             raise My3DGenError(f"The mask {Path(mask).name} cannot be read ({error}); give a PNG.") from None
     if isinstance(mask, Image.Image):
+        mask = upright(mask)
         if mask.mode in SIXTEEN_BIT:
             return to_eight_bit(np.asarray(mask))
         if mask.mode in ("1", "L") and "transparency" not in mask.info:
@@ -85,12 +86,18 @@ def _grey(mask) -> np.ndarray:
         red, green, blue, opacity = mask.convert("RGBA").split()  # bytes all along: it may be a large picture
         brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
         return np.asarray(ImageChops.multiply(brightest, opacity))
-    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8) or mask.ndim not in (2, 3):
+    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8) or not _drawn(mask.shape):
         got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise My3DGenError(f"A mask is a bool or uint8 array [H, W], a picture or a path; got {got}.")
+        raise My3DGenError(
+            f"A mask is a bool or uint8 array [H, W] (or with 1 to 4 channels), a picture or a path; got {got}."
+        )
     if mask.dtype == np.bool_:
         mask = mask.astype(np.uint8) * 255
     return mask if mask.ndim == 2 else _grey(Image.fromarray(mask.squeeze()))
+
+
+def _drawn(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 2, 3, 4))
 
 
 def _require_photo_size(grey: np.ndarray, face: Face) -> None:

@@ -1,4 +1,4 @@
-"""ArcFace IR-SE50: the identity network of the papers (method.md section 5.2), for real faces.
+"""ArcFace IR-SE50: the identity network of the papers, for real faces.
 
 Its weights are other people's (`model_ir_se50.pth`, in the layout of TreB1eN/InsightFace_Pytorch) and are not part
 of the project: they are used where they lie on this computer, and never downloaded unasked.

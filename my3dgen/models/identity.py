@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from my3dgen.assets import weights
+from my3dgen.assets import fill
 from my3dgen.errors import My3DGenError
 
 PURPOSES = ("loss", "metrics")
@@ -110,6 +110,4 @@ def load_identity(purpose: str = "loss", device: torch.device | str = "cpu") -> 
 
 @lru_cache(maxsize=8)
 def _load(purpose: str, device: str) -> IdentityNetwork:
-    network = IdentityNetwork(purpose)
-    network.load_state_dict(weights(f"identity_{purpose}.safetensors"))
-    return network.to(device).eval().requires_grad_(False)
+    return fill(IdentityNetwork(purpose), f"identity_{purpose}.safetensors").to(device)

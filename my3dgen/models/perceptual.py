@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from my3dgen.assets import asset, sha256, weights
+from my3dgen.assets import asset, fill, sha256
 from my3dgen.errors import My3DGenError
 
 FILE = "perceptual.safetensors"
@@ -130,9 +130,7 @@ def load_perceptual(device: torch.device | str = "cpu") -> PerceptualDistance:
 
 @lru_cache(maxsize=8)
 def _trunk(device: str) -> Trunk:
-    trunk = Trunk()
-    trunk.load_state_dict(weights(FILE))
-    return trunk.to(device).eval().requires_grad_(False)
+    return fill(Trunk(), FILE).to(device)
 
 
 @lru_cache(maxsize=8)

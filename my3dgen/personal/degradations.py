@@ -1,6 +1,6 @@
 """What a photo has lost, applied alike to the photo and to every render a fit compares with it.
 
-Inversion, inpainting and super-resolution are one fit under three of these (method.md section 7; MyStyle).
+Inversion, inpainting and super-resolution are one fit under three of these (MyStyle).
 """
 
 from __future__ import annotations

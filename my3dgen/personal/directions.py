@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from my3dgen.assets import asset
+from my3dgen.assets import assets_folder, opened
 from my3dgen.cameras import camera
 from my3dgen.errors import My3DGenError
 from my3dgen.models.attributes import load_attributes
@@ -163,21 +164,27 @@ def _alone(prior: Prior, progress: ProgressCallback | None) -> Iterator[None]:
 
 def _stored(prior: Prior) -> dict[str, Direction] | None:
     """Directions of this very prior from `assets/` or from the cache folder."""
-    paths = [cache_folder() / "directions" / f"{prior.sha256[:32]}.safetensors"]
-    with suppress(My3DGenError):  # other priors do without the asset
-        paths.insert(0, asset(FILE))
-    for path in paths:
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT or metadata.get("prior_sha256") != prior.sha256:
-                    continue
-                rows = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError):  # not there, or half a file: found anew
-            continue
-        if all(rows.get(f"{n}.{k}") is not None for n in NAMES for k in ("step", "probe")):
-            return {n: _direction(rows[f"{n}.step"], rows[f"{n}.probe"]) for n in NAMES}
-    return None
+    found = None
+    if (assets_folder() / FILE).exists():  # other priors do without; one that is damaged says so
+        with opened(FILE) as file:
+            found = _of(prior, file)
+    if found is None:
+        path = cache_folder() / "directions" / f"{prior.sha256[:32]}.safetensors"
+        # not there, or half a file: found anew
+        with suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
+            found = _of(prior, file)
+    return found
+
+
+def _of(prior: Prior, file: Any) -> dict[str, Direction] | None:
+    """The directions in an open file, where it is whole and this very prior's."""
+    metadata = file.metadata() or {}
+    if metadata.get("format") != FORMAT or metadata.get("prior_sha256") != prior.sha256:
+        return None
+    rows = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+    if any(rows.get(f"{n}.{k}") is None for n in NAMES for k in ("step", "probe")):
+        return None
+    return {n: _direction(rows[f"{n}.step"], rows[f"{n}.probe"]) for n in NAMES}
 
 
 def save(path: str | Path, prior: Prior, found: Mapping[str, Direction]) -> None:

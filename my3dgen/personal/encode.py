@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from my3dgen.assets import asset, opened
+from my3dgen.assets import asset, assets_folder, opened
 from my3dgen.errors import My3DGenError
 from my3dgen.models.perceptual import load_trunk, require_trunk
 
@@ -20,10 +20,9 @@ PARTS = ("weight", "bias", "ways", "spread")  # of that file
 def _encoder(prior_sha256: str) -> dict[str, Tensor] | None:
     """What was made for one prior: weight [w_dim, D], bias [w_dim], ways [w_dim, k], spread [k], and back [k, w_dim], the
     ways' pseudo-inverse; None for another prior."""
-    try:
-        path = asset(FILE)
-    except My3DGenError:
+    if not (assets_folder() / FILE).exists():
         return None
+    path = asset(FILE)
     with opened(FILE) as file:
         if (file.metadata() or {}).get("prior_sha256") != prior_sha256:
             return None

@@ -1,8 +1,8 @@
 """One fit for every task: which point of a person's latent hull explains a photo, or what is left of it.
 
-A person's anchors span a convex hull; a little dilated, its points are this person in other moments (MyStyle;
-method.md section 7). Without anchors the same fit moves freely in W, as projection does. Noise maps stay the
-model's own in both, so that neither hides in noise what its latent cannot show.
+A person's anchors span a convex hull; a little dilated, its points are this person in other moments (MyStyle). Without
+anchors the same fit moves freely in W, as projection does. Noise maps stay the model's own in both, so that neither hides
+in noise what its latent cannot show.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Targets:
     """Photos as a fit sees them."""
 
     high: Tensor  # [N, 3, S, S] in [-1, 1] at the prior's output resolution
-    low: Tensor  # [N, 3, R, R] at its neural resolution (bilinear, antialiased: method.md section 5)
+    low: Tensor  # [N, 3, R, R] at its neural resolution (bilinear, antialiased)
     weight_high: Tensor  # [N, 1, S, S], mean 1: 0 outside the photo, small on the background
     weight_low: Tensor  # [N, 1, R, R], mean 1
     cameras: Tensor  # [N, 25]
@@ -143,7 +143,7 @@ def head_region(landmarks: np.ndarray, size: int = 512) -> np.ndarray:
 
 
 class Objective:
-    """MSE + perceptual distance at both resolutions (method.md section 5), over weighted pixels."""
+    """MSE + perceptual distance at both resolutions (My3DGen, section 3), over weighted pixels."""
 
     def __init__(self, prior, perceptual_weight: float = 1.0, mse_weight: float = 1.0):
         self.distance = load_perceptual(prior.device)

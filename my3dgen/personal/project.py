@@ -1,4 +1,4 @@
-"""Projection: which latent and camera make the prior show each photo (method.md section 4)."""
+"""Projection: which latent and camera make the prior show each photo (StyleGAN2's projector)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Personalization: train a low-rank view of the prior to show the photos from their anchors (method.md section 5)."""
+"""Personalization: train a low-rank view of the prior to show the photos from their anchors (My3DGen, section 3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from my3dgen.cameras import look_at_sampler
-from my3dgen.errors import My3DGenError, require_numbers
+from my3dgen.errors import My3DGenError, require_numbers, shown
 from my3dgen.faces import Face
 from my3dgen.models.eg3d import lora
 from my3dgen.models.eg3d.generator import Generator
@@ -61,6 +61,11 @@ class TuneOptions:
                 ("lr", "mse_weight", "perceptual_weight", "symmetry_weight", "background"), 0.0
             ),
         )
+        if self.trainable not in ("release", "lowrank"):
+            raise My3DGenError(
+                f"trainable of TuneOptions is {shown(self.trainable)}; it must be release or lowrank (every weight is tuned "
+                "by full_fine_tuning)."
+            )
 
     @staticmethod
     def for_prior(prior) -> TuneOptions:
@@ -136,7 +141,7 @@ def pivotal_tuning(
     steps: int,
     progress: ProgressCallback | None = None,
 ) -> Prior:
-    """Tune a copy of everything but the mapping to one photo at a fixed latent (after PTI, method.md section 7).
+    """Tune a copy of everything but the mapping to one photo at a fixed latent (PTI).
 
     Adam 3e-4 as there, for all of the steps (PTI ends early, by LPIPS), on the loss of personalizing: MSE and perceptual
     distance at both resolutions, little of the background.

@@ -17,7 +17,7 @@ FLIP = np.array([-1.0, 1.0, 1.0])
 
 
 def official_five() -> np.ndarray:
-    """The five standard points in EG3D's world [5, 3] (method.md section 3), made symmetric."""
+    """The five standard points in EG3D's world [5, 3] (its data preparation), made symmetric."""
     five = 0.27 * STANDARD_FIVE + [0.0, 0.006, 0.161]
     return (five + five[[1, 0, 2, 4, 3]] * FLIP) / 2
 

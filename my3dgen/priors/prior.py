@@ -181,6 +181,14 @@ class Prior:
         image = torch.cat(images).clamp(-1, 1)
         return image[0] if one_face and one_view else image
 
+    def require_latent(self, ws: Tensor) -> None:
+        """Raise My3DGenError where ws is not one latent of this prior's, [L, w_dim]."""
+        expected = (self.num_ws, self.config.w_dim)
+        if tuple(ws.shape) != expected:
+            raise My3DGenError(
+                f"ws has shape {tuple(ws.shape)}; the prior {self.name!r} expects one latent of {list(expected)}."
+            )
+
     def _batched(self, name: str, value: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, bool]:
         """The value with a batch dimension on our device, and whether it came without one."""
         value = torch.as_tensor(value, dtype=torch.float32, device=self.device)

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import MOST, My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import api_tasks, inputs, looking, photo_set, priors, service
 from my3dgen.studio.api_tasks import progress_report
@@ -31,7 +31,7 @@ def build() -> None:
         prior = inputs.Dropdown(names, value="", label="prior; empty for the default")
         rank = inputs.Number(1, precision=0, label=f"rank, 1 to {MOST_RANK}")
         steps = inputs.Number(0, precision=0, label=f"tuning steps, 0 (the prior's default) to {MOST_STEPS}")
-        seed = inputs.Number(0, precision=0, label="seed, 0 or more")
+        seed = inputs.Number(0, precision=0, label=f"seed, 0 to {MOST}")
         symmetry = gr.Checkbox(label="symmetry: also train on consistency with the mirrored face")
         adapter_file = gr.File(label="adapter (.safetensors)")
         adapter_in = inputs.File(label="adapter (.safetensors)")
@@ -128,10 +128,10 @@ def export(
     model = service.model_for(session, adapter)
     files: list[str] = []
     about: dict[str, Any] = {}
-    for side, title in SIDES.items():
+    for side in SIDES:
         for event in looking.export(session, model, [format], anchor, resolution, frames, side=side):
             if isinstance(event, Progress):
-                yield None, None, progress_report(replace(event, stage=f"{title}: {event.stage}"))
+                yield None, None, progress_report(replace(event, stage=f"{side}: {event.stage}"))
                 continue
             path = event.files.get(format)
             if path is None:

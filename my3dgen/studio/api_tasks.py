@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import MOST, My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import inputs, service, tasks
 from my3dgen.studio.page import EXPORT, FIT, session_of
@@ -52,7 +52,7 @@ def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> No
             -1, precision=0, label="end_anchor: likewise; both -1: the two farthest apart"
         )
         count = inputs.Number(6, precision=0, label=f"count of pictures, 1 to {tasks.MOST_LOOKS}")
-        seed = inputs.Number(0, precision=0, label="seed, 0 or more")
+        seed = inputs.Number(0, precision=0, label=f"seed, 0 to {MOST}")
         rule = gr.Textbox(
             "dirichlet", label="rule: dirichlet (all anchors share) or three (three anchors each)"
         )
@@ -136,7 +136,7 @@ def synthesize(
     request: gr.Request = None,
 ) -> Iterator[Any]:
     """New looks of the person in both models. Yields reports, at last two PNG pictures (a grid) and {"prior",
-    "pretrained": {"id_sim" (mean), "diversity", "diversity_std", "weights" (of the anchors), "seconds"},
+    "pretrained": {"id_sim" (mean), "diversity", "diversity_std", "weights" (of the anchors), "anchors" (whose), "references", "seconds"},
     "personalized": {the same}}."""
     session, model = _model(request, adapter)
     yield from _answers(session, tasks.synthesize(session, model, count, seed, rule, strength))

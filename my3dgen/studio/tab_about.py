@@ -33,7 +33,7 @@ not exist. The other weights are other people's: see the table at the end.
 ## Calling it from a program
 Everything here is also an API: see *Use via API* at the bottom of the page. `/prepare`, `/load_example`,
 `/personalize`, `/load_adapter`, `/render`, `/invert`, `/inpaint`, `/upscale`, `/interpolate`, `/synthesize`,
-`/edit`, `/export` and `/delete_my_data` are stable.
+`/edit`, `/export` and `/delete_my_data` are for you; README has the arguments of each.
 """
 
 OTHERS = """

@@ -37,6 +37,7 @@ TITLES = {
     "synthesize": "New looks",
 }
 SEEN = {"inpaint": "masked", "upscale": "input"}  # the picture that shows what the models saw
+STRIPS = ("interpolate", "synthesize")  # tasks whose results are several pictures
 STRIP = 4  # pictures of a strip on the sheet
 
 
@@ -190,12 +191,16 @@ def _rows(model: Model, outcomes: list[Outcome]) -> list[tuple[str, list[tuple[l
 
 def _pictures(task: str, result: Any) -> list[np.ndarray]:
     """What stands for a result: its picture, or a few frames of a strip."""
-    if task not in ("interpolate", "synthesize"):
+    if task not in STRIPS:
         return [result.images["image"]]
     places = np.linspace(0, len(result.frames) - 1, min(STRIP, len(result.frames)))
     return [result.frames[round(float(place))] for place in places]
 
 
 def _one(outcome: Outcome, side: str) -> np.ndarray:
-    pictures = _pictures(outcome.task, outcome.sides[side])
-    return pictures[len(pictures) // 2]
+    """The picture of a task on the slider; of a strip one from the middle, the same of both sides also of stopped ones."""
+    result = outcome.sides[side]
+    if outcome.task not in STRIPS:
+        return result.images["image"]
+    count = min(len(each.frames) for each in outcome.sides.values())
+    return result.frames[(count - 1) // 2]

@@ -83,7 +83,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         controls=controls,
         more=more,
         photo=None,
-        pair="Half of the way.",
+        pair="A face from the middle of the way.",
     )
     TaskPanel(page, tab, task)
 

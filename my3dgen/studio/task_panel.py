@@ -173,7 +173,9 @@ class TaskPanel:
         if shown.pair is None:
             return gr.skip()
         pair = ((side, shown.pair[side]) for side in figures.SIDES)
-        return tuple(session.save_newest(f"{self.task.key} pair", pair, most=2))
+        return tuple(
+            session.save_newest(f"{self.task.key} pair", pair, most=8)
+        )  # Compare makes several at once
 
     def _connect(self, need: gr.HTML) -> None:
         page, task = self.page, self.task

@@ -19,7 +19,7 @@ from my3dgen.personal.hull import Hull, HullOptions, fit
 from my3dgen.personal.images import from_uint8, to_uint8
 from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback
-from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face
+from my3dgen.tasks.result import TaskResult, beside_photo, known_faces, networks, one_face
 from my3dgen.tasks.whose import anchors_of
 
 POLICIES = ("project", "stop", "continue")
@@ -64,16 +64,18 @@ def edit(
     """
     start = clock()
     check(attribute, strength, policy)
+    known = known_faces(references)
     if not isinstance(photo, (int, np.integer)):
         photo = one_face(photo, prior.kind)
     # They may have to be found. Before the fit: stopping there must not lose it, nor a misspelt name cost it.
     directions(prior, [attribute], progress)
+    load_attributes()
     face, ws, camera = reconstruct(prior, photo, steps, progress, anchors)
     wanted = sorted({*STRENGTHS, 0.0, float(strength)})
     latents = [edited(prior, ws, attribute, s, policy) for s in wanted]
     pictures = dict(zip(wanted, render_pictures(prior, latents, camera), strict=True))
     image, reconstruction = pictures[float(strength)], pictures[0.0]
-    photos = [f for f in references or () if not f.refused] or ([] if face is None else [face])
+    photos = known or ([] if face is None else [face])
     against = photos or [reconstruction]
     frames = tuple(pictures[s] for s in STRENGTHS)
     figures = {
@@ -114,7 +116,7 @@ def edited(
 
     On the pretrained prior: along the attribute's direction. On a personalized one, the change is first made with
     the person's own moments, in the space of their anchors' weights: a + theta * gamma, where gamma is the
-    direction's projection to what the anchors span (MyStyle; method.md section 7). What they cannot express, such
+    direction's projection to what the anchors span (MyStyle). What they cannot express, such
     as years they have not lived, comes from the prior's direction, so that the attribute always changes by `strength`.
 
     Args:
@@ -128,6 +130,7 @@ def edited(
         [L, w_dim]; `ws` itself at strength 0.
     """
     check(attribute, strength, policy)
+    prior.require_latent(ws)
     direction = directions(prior, [attribute])[attribute]
     step, probe = direction.step.to(ws), direction.probe.to(ws)
     if not strength:

@@ -106,6 +106,7 @@ def depth_picture(prior, ws: Tensor, camera: Tensor, planes: Tensor | None = Non
     The size is that of the prior's pictures. What lies on the wall behind the head, or where the render is
     less than half opaque, is ground.
     """
+    prior.require_latent(ws)
     box = prior.config.box_warp
     if planes is None:
         planes = prior.generator.planes(ws[None].to(prior.device))
@@ -150,9 +151,5 @@ def _face(prior, ws: Tensor | None, anchor: int) -> Tensor:
                 f"There is no anchor {anchor}; this person has {len(anchors)}, counted from 0."
             )
         return anchors.ws[anchor]
-    expected = (prior.num_ws, prior.config.w_dim)
-    if tuple(ws.shape) != expected:
-        raise My3DGenError(
-            f"ws has shape {tuple(ws.shape)}; the prior {prior.name!r} expects one latent of {list(expected)}."
-        )
+    prior.require_latent(ws)
     return ws

@@ -1,4 +1,4 @@
-"""Inpainting: fit what is visible, then show the prior's face where the photo is masked (method.md section 7)."""
+"""Inpainting: fit what is visible, then show the prior's face where the photo is masked (MyStyle)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.blend import composite, enlarged, person_mask
 from my3dgen.tasks.look import novel_views
-from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face, references_or
+from my3dgen.tasks.result import TaskResult, beside_photo, face_and_known, networks
 
 LEAST_VISIBLE = 0.1  # part of the head that must stay visible for a fit
 GREY = 128  # of what the fit does not see, in the picture that shows it
@@ -48,8 +48,8 @@ def inpaint(
         references: other photos of the person for the identity score; without them the photo itself is used.
 
     Returns:
-        TaskResult with "image" (512 x 512: the render inside the mask, the photo outside, bit for bit beyond
-        the blending band), "render", "masked" (what the fit saw) and four novel views. `id_sim` is the mean
+        TaskResult with "image" (512 x 512: the render where it shows the person inside the mask, the photo elsewhere, bit for
+        bit beyond the blending band), "render", "masked" (what the fit saw) and four novel views. `id_sim` is the mean
         over "image" and the views, `image_id_sim` that of "image" alone; `perceptual` compares "image" with
         the unmasked photo. extra["alpha"] holds the anchors' weights, extra["masked_share"] the mask's part
         of the crop.
@@ -58,7 +58,7 @@ def inpaint(
         My3DGenError: where the photo or the mask cannot be used.
     """
     start = clock()
-    face = one_face(photo, prior.kind)
+    face, known = face_and_known(photo, prior.kind, references)
     hidden = region_mask(face, region) if mask is None else painted_mask(mask, face, isinstance(photo, Face))
     _require_visible(face, hidden)
     found = fit(prior, face, Masked(hidden), steps=steps, progress=progress)
@@ -73,16 +73,19 @@ def inpaint(
         image = np.where((hidden & (person > 0.5))[..., None], render, face.image)
     masked = np.where(hidden[..., None], np.uint8(GREY), face.image)
     views = novel_views(prior, found.ws)
-    known = references_or(face, references)
+    against = known or [face]
     figures = {
-        "id_sim": identity_similarity([image, *views], known),
-        "image_id_sim": identity_similarity([image], known),
+        "id_sim": identity_similarity([image, *views], against),
+        "image_id_sim": identity_similarity([image], against),
         **beside_photo(image, face),
         "seconds": round(clock() - start, 2),
     }
     images = {"image": image, "render": render, "masked": masked}
     images |= {f"view_{i}": view for i, view in enumerate(views)}
-    extra = {"masked_share": round(float(hidden.mean()), 4)}
+    extra = {
+        "masked_share": round(float(hidden.mean()), 4),
+        "references": "photos" if known else "the photo itself",
+    }
     if found.alpha is not None:
         extra["alpha"] = found.alpha.tolist()
     return TaskResult(images, figures, found.ws, found.camera, networks(figures), extra=extra)

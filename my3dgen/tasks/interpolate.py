@@ -18,10 +18,10 @@ from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback, Ticker
 from my3dgen.tasks.edit import reconstruct
 from my3dgen.tasks.look import front, render_views
-from my3dgen.tasks.result import TaskResult, networks
+from my3dgen.tasks.result import TaskResult, known_faces, networks
 from my3dgen.tasks.whose import anchors_or_strangers
 
-# identity is measured on the picture itself and from these sides (look-at sampler values, method.md section 6)
+# identity is measured on the picture itself and from these sides (look-at sampler values; My3DGen's)
 SIDES = ((-0.35, 0.0), (0.35, 0.0))
 MOST = 600  # pictures in one walk
 
@@ -55,12 +55,13 @@ def interpolate(
     Returns:
         TaskResult: "image" (the strip in one picture), `frames` (the strip's pictures, or the film's); extra["t"]
         and extra["id_sims"] (mean over the picture and two sides at each t of the strip), extra["ends"] (numbers
-        of the anchors, None for photos), and, where they were chosen, extra["anchors"] (as `synthesize`); ws and camera of the middle. figures: id_sim (mean over t), seconds.
+        of the anchors, None for photos), and, where these were chosen, extra["anchors"] (as `synthesize`); ws and
+        camera of the middle. figures: id_sim (mean over t), seconds.
 
     Raises:
         My3DGenError: where only one end is given, there are no two anchors to choose, or a number makes no sense.
     """
-    begin = clock()
+    begin, known = clock(), known_faces(references)
     for name, value, least in (("steps", steps, 2), ("video_frames", video_frames, 0)):
         if not least <= int(value) <= MOST:
             raise My3DGenError(f"{name} is {value}; it must be a number from {least} to {MOST}")
@@ -93,7 +94,7 @@ def interpolate(
         if not ticker.tick(done, preview=frames[-1]):
             break
     strip = [v[0] for v in views]
-    against = [f for f in references or () if not f.refused] or [f for f in faces if f is not None]
+    against = known or [f for f in faces if f is not None]
     photos = bool(against)
     e = embed(against or [strip[0], strip[-1]])
     sims = [float((embed(v) @ e.T).max(1).values.mean()) for v in views]

@@ -1,4 +1,4 @@
-"""Inversion of a new photo: projection, then, if asked, pivotal tuning (method.md section 7; PTI)."""
+"""Inversion of a new photo: projection, then, if asked, pivotal tuning (PTI)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from my3dgen.faces import Face
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.project import project
 from my3dgen.personal.slices import clock
-from my3dgen.personal.tune import pivotal_tuning
+from my3dgen.personal.tune import TuneOptions, pivotal_tuning
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.look import novel_views
-from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face, references_or
+from my3dgen.tasks.result import TaskResult, beside_photo, face_and_known, networks
 
 
 def invert(
@@ -39,7 +39,8 @@ def invert(
         "image" with the photo.
     """
     start = clock()
-    face = one_face(photo, prior.kind)
+    TuneOptions(steps=tuning_steps)  # says what is wrong with their number before the projection
+    face, known = face_and_known(photo, prior.kind, references)
     anchors = project(prior, [face], steps, progress)
     ws, camera = anchors.ws[0], anchors.cameras[0]
     if tuning_steps:
@@ -48,9 +49,10 @@ def invert(
         image = to_uint8(prior.render(ws, camera))
     views = novel_views(prior, ws)
     figures = {
-        "id_sim": identity_similarity([image, *views], references_or(face, references)),
+        "id_sim": identity_similarity([image, *views], known or [face]),
         **beside_photo(image, face),
         "seconds": round(clock() - start, 2),
     }
     images = {"image": image} | {f"view_{i}": v for i, v in enumerate(views)}
-    return TaskResult(images, figures, ws, camera, networks(figures))
+    extra = {"references": "photos" if known else "the photo itself"}
+    return TaskResult(images, figures, ws, camera, networks(figures), extra=extra)

@@ -11,13 +11,14 @@ from torch import Tensor
 from my3dgen.cameras import camera, look_at_sampler
 from my3dgen.personal.images import to_uint8
 
-# the published novel views (look-at sampler values, method.md section 6)
+# the published novel views (look-at sampler values; My3DGen's)
 NOVEL_VIEWS = ((-0.35, 0.0), (0.35, 0.0), (0.0, -0.25), (0.0, 0.25))
 
 
 @torch.no_grad()
 def render_views(prior, ws: Tensor, cameras: Iterable[Tensor]) -> Iterable[np.ndarray]:
     """Pictures uint8 [H, W, 3] of one latent [L, w_dim] from each camera [25], one after the other."""
+    prior.require_latent(ws)
     planes = prior.generator.planes(ws[None].to(prior.device))
     for c in cameras:
         out = prior.generator.synthesis(ws[None].to(prior.device), c[None].to(prior.device), planes=planes)

@@ -1,7 +1,7 @@
 """A triangle mesh of a face: marching cubes of the density, without the wall behind the head.
 
 The mesh lies in the prior's own world (cameras.py): y up, +z towards the viewer, right-handed, so that its picture
-from a camera overlays the render from that camera. One unit is about 37 cm (method.md section 3).
+from a camera overlays the render from that camera. One unit is about 37 cm.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def mesh(prior, ws: Tensor, resolution: int = 128, progress: ProgressCallback | 
         My3DGenError: for a resolution out of range, where nothing in the box is opaque, or where stopped.
     """
     require_resolution(resolution)
+    prior.require_latent(ws)
     planes = prior.generator.planes(ws[None].to(prior.device))
     wall = find_wall(prior, planes)
     rate = _absorbed(prior, planes, resolution, progress)

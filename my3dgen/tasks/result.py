@@ -49,9 +49,27 @@ def one_face(photo, kind: str = "person") -> Face:
     return face
 
 
-def references_or(face: Face, references: Sequence[Face] | None) -> list[Face]:
-    """The accepted reference photos of the person, or the input photo itself where there are none."""
-    return [f for f in references or () if not f.refused] or [face]
+def known_faces(references: Sequence[Face] | None) -> list[Face]:
+    """The accepted ones of a task's reference photos; called before anything takes long.
+
+    Raises:
+        My3DGenError: for what is no Face, and where a network behind the figures cannot be loaded.
+    """
+    references = list(references or ())
+    for face in references:
+        if not isinstance(face, Face):
+            raise My3DGenError(
+                f"References are faces, as `my3dgen.prepare` gives them; got {type(face).__name__!r}."
+            )
+    metrics.networks()
+    return [face for face in references if not face.refused]
+
+
+def face_and_known(photo, kind: str, references: Sequence[Face] | None) -> tuple[Face, list[Face]]:
+    """What `one_face` and `known_faces` give, for tasks with figures beside a photo. Raises what they do, and
+    `My3DGenError` where DISTS is here and cannot be loaded."""
+    dists_network()
+    return one_face(photo, kind), known_faces(references)
 
 
 def dists_network() -> DISTS | None:

@@ -20,12 +20,12 @@ from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.images import from_uint8
 from my3dgen.progress import ProgressCallback, Ticker
 from my3dgen.tasks.look import front, render_views
-from my3dgen.tasks.result import TaskResult, networks
+from my3dgen.tasks.result import TaskResult, known_faces, networks
 from my3dgen.tasks.whose import anchors_or_strangers
 
 RULES = ("dirichlet", "three")
 MOST = 1000  # pictures at once, the paper's number
-YAW, PITCH = 0.35, 0.25  # widest novel views (look-at sampler values, method.md section 6)
+YAW, PITCH = 0.35, 0.25  # widest novel views (look-at sampler values; My3DGen's)
 MIXED = 3.0  # about so many anchors share in a sample under either rule
 COMPARED_AT = 128  # side of the pictures in the diversity, pixels
 KEPT_FEATURES = 256  # pictures whose features are kept at a time: 2 MB each
@@ -58,8 +58,9 @@ def synthesize(
 
     Returns:
         TaskResult: `frames` (the pictures), "image" (all in a grid); extra["weights"] [count][N] and
-        extra["anchors"] ("the person's" or "random faces"); ws and camera of the first. figures: id_sim (mean), diversity and diversity_std (mean and spread of the perceptual
-        distance, by the network that `networks` names, between every two pictures; 0 for a single one), seconds.
+        extra["anchors"] ("the person's" or "random faces"); ws and camera of the first. figures: id_sim (mean),
+        diversity and diversity_std (mean and spread of the perceptual distance, by the network that `networks` names,
+        between every two pictures; 0 for a single one), seconds.
 
     Raises:
         My3DGenError: where a number or the rule makes no sense, or the anchors belong to another prior.
@@ -69,6 +70,7 @@ def synthesize(
         raise My3DGenError(f"count is {count}; it must be a number from 1 to {MOST}")
     if seed < 0:
         raise My3DGenError(f"seed is {seed}; it must be 0 or more")
+    against = known_faces(references)
     known, whose = anchors_or_strangers(prior, anchors)
     rng = np.random.default_rng(seed)
     alpha = weights(len(known), int(count), rng, rule, strength)
@@ -84,7 +86,6 @@ def synthesize(
         frames += render_views(prior, w, [c])
         if not ticker.tick(len(frames), preview=frames[-1]):
             break
-    against = [f for f in references or () if not f.refused]
     photos = bool(against)
     if not photos:
         against = list(render_views(prior, known.ws.mean(0), [front(prior)]))

@@ -1,4 +1,4 @@
-"""Super-resolution: the face that, shrunk, looks like the small photo (method.md section 7)."""
+"""Super-resolution: the face that, shrunk, looks like the small photo (MyStyle)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.blend import enlarged, person_mask
 from my3dgen.tasks.look import novel_views
-from my3dgen.tasks.result import TaskResult, beside_photo, networks, one_face, references_or
+from my3dgen.tasks.result import TaskResult, beside_photo, known_faces, networks, one_face
 
 SMALLEST, LARGEST = 16, 256  # sides of a crop, in pixels of the small photo, that make sense here
 REDUCED = 32  # to so many pixels a side a photo that is not small is reduced, where no size was given
@@ -57,7 +57,8 @@ def upscale(
         photo: a Face, or anything `prepare` reads; with `size` None it may be as small as 16 x 16.
         size: reduce the crop to so many pixels a side first (16..256), as a demonstration. None: the photo is
             small itself, or is reduced to 32 pixels where it is not. A small one's face is looked for in an
-            enlargement; a square photo without a findable face is taken as an EG3D crop seen from the front. Both
+            enlargement; a square photo of at most 256 px without a findable face is taken as an EG3D crop seen from the
+            front. Both
             times extra["note"] says so.
         steps: of the fit; None takes the prior's default.
         background: behind the person show the enlarged photo rather than the prior's wall.
@@ -73,7 +74,7 @@ def upscale(
     Raises:
         My3DGenError: where the photo is no photo of a face, or the size is out of range.
     """
-    start = clock()
+    start, known = clock(), known_faces(references)
     small = _demonstration(photo, size, prior.kind) if size is not None else _small(photo, prior.kind)
     side = len(small.face.image)
     tiny = area(from_uint8(small.face.image)[None], small.side)
@@ -92,24 +93,26 @@ def upscale(
         "render": render,
     }
     images |= {f"view_{i}": view for i, view in enumerate(views)}
-    figures = _figures(image, render, lanczos, views, small, references)
+    figures = _figures(image, render, lanczos, views, small, known)
     figures["seconds"] = round(clock() - start, 2)
-    extra = {"note": small.note} if small.note else {}
+    extra = {"references": "photos" if known else "the photo itself"}
+    if small.note:
+        extra["note"] = small.note
     if found.alpha is not None:
         extra["alpha"] = found.alpha.tolist()
     return TaskResult(images, figures, found.ws, found.camera, networks(figures), extra=extra)
 
 
-def _figures(image, render, lanczos, views, small: _Small, references) -> dict[str, float]:
-    known = references_or(small.truth or small.face, references)
+def _figures(image, render, lanczos, views, small: _Small, known: list[Face]) -> dict[str, float]:
+    against = known or [small.truth or small.face]
     figures = {
-        "id_sim": identity_similarity([image, *views], known),
-        "image_id_sim": identity_similarity([image], known),
-        "render_id_sim": identity_similarity([render], known),
+        "id_sim": identity_similarity([image, *views], against),
+        "image_id_sim": identity_similarity([image], against),
+        "render_id_sim": identity_similarity([render], against),
         "side": float(small.side),
     }
-    if small.truth is not None or references:  # otherwise the enlargement would be compared with itself
-        figures["lanczos_id_sim"] = identity_similarity([lanczos], known)
+    if small.truth is not None or known:  # otherwise the enlargement would be compared with itself
+        figures["lanczos_id_sim"] = identity_similarity([lanczos], against)
     if small.truth is not None:
         figures |= beside_photo(image, small.truth)
         plain = beside_photo(lanczos, small.truth)
@@ -147,10 +150,10 @@ def _small(photo, kind: str) -> _Small:
     if not face.refused:
         return _as_it_is(face, len(face.image) / face.placement.scale / growth)
     height, width = pixels.shape[:2]
-    if height != width or face.landmarks is not None:
+    if height != width or width > LARGEST or face.landmarks is not None:
         raise My3DGenError(
             f"{name} ({width} x {height} pixels): {face.refused} A photo too small to find a face in must be square, "
-            "cut as the standard crop."
+            f"cut as the standard crop, and at most {LARGEST} pixels wide."
         )
     return _as_it_is(_frontal(pixels, name), width, NO_FACE)
 
