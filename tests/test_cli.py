@@ -135,6 +135,7 @@ def test_export_writes_every_format(capsys, adapter, tmp_path):
     for who in ("pretrained", "personalized"):
         assert {Path(p).suffix for p in result[who]["files"].values()} == {".glb", ".ply", ".mp4", ".png"}
         assert all(Path(p).stat().st_size > 1000 for p in result[who]["files"].values())
+        assert result[who]["files"]["image"] == result[who]["files"]["png"]
 
 
 def test_invert_runs_both_models(capsys, adapter, tmp_path):

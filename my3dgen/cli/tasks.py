@@ -91,7 +91,10 @@ def export(args):
         if model is not None:
             out = writable(Path(args.out) / who)
             files = write_files(model, ws, formats=tuple(args.format), out=out, progress=progress, **options)
-            result[who] = {"files": {name: str(path) for name, path in files.items()}} | UNMEASURED
+            named = {name: str(path) for name, path in files.items()}
+            if "png" in named:  # what every task calls its picture
+                named["image"] = named["png"]
+            result[who] = {"files": named} | UNMEASURED
     return 0, {"seconds": round(time.monotonic() - start, 2)} | result
 
 
