@@ -1,0 +1,170 @@
+"""Sessions: what they keep, how long, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from my3dgen.errors import My3DGenError
+from my3dgen.progress import Progress
+from my3dgen.studio import jobs
+from my3dgen.studio.registry import LATE_SECONDS, LEFT_SECONDS, Registry, upload_root
+from my3dgen.studio.session import LENT, MODELS, RESULT_BYTES
+
+
+def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry(idle_seconds=3600.0)
+    session = registry.get("secret")
+    assert registry.get("secret") is session
+    assert registry.get("another") is not session
+    assert registry.get(None) is not registry.get(None)
+    upload = tmp_path / "ab12" / "me.jpg"
+    upload.parent.mkdir()
+    upload.write_bytes(b"photo")
+    outside = tmp_path.parent / "outside.jpg"
+    outside.write_bytes(b"not an upload")
+    registry.owns_uploads(session, [str(upload), str(outside)])
+    registry.owns_uploads(registry.get("another"), [str(upload)])
+    path = session.save_image(np.zeros((4, 4, 3), np.uint8), "x")
+    assert "secret" not in path
+    assert upload_root() in Path(path).parents
+    session.used -= 3601.0
+    registry.sweep()
+    assert session.deleted
+    assert not Path(path).exists()
+    assert upload.exists(), "another visitor sent the same photo"
+    assert outside.exists()
+    assert registry.delete("another")
+    assert not upload.parent.exists()
+    assert not registry.delete("another")
+
+
+def test_a_photo_that_is_sent_anew_outlives_the_session_that_sent_it_before(monkeypatch, tmp_path: Path):
+    """The page was reloaded, and the same photo has the same path; nobody has claimed it yet."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    upload = tmp_path / "ab12" / "me.jpg"
+    upload.parent.mkdir()
+    upload.write_bytes(b"photo")
+    registry.owns_uploads(registry.get("before"), [str(upload)])
+    again = tmp_path / "arriving"
+    again.write_bytes(b"photo")
+    again.rename(upload)
+    assert registry.delete("before") and upload.exists()
+    registry.owns_uploads(registry.get("after"), [str(upload)])
+    assert registry.delete("after") and not upload.exists()
+
+
+def test_the_oldest_empty_session_makes_room():
+    registry = Registry(limit=2)
+    full, empty = registry.get("a"), registry.get("b")
+    full.photos = [object()]
+    registry.get("c")
+    assert registry.get("a") is full
+    assert empty.deleted
+
+
+def test_what_a_closed_page_held_goes_soon_and_a_waiting_job_keeps_its_session(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry(idle_seconds=3600.0)
+    closed, waiting = registry.get("closed"), registry.get("waiting")
+    registry.left("closed")
+    registry.left("nobody")
+    registry.sweep()
+    assert not closed.deleted  # it may only just have been closed
+    closed.used -= LEFT_SECONDS
+    jobs.wait(waiting, "fit")
+    waiting.used -= 3601.0
+    registry.sweep()
+    assert closed.deleted and not waiting.deleted and waiting.filled
+    with jobs.running(waiting, "fit"):
+        assert not waiting.waits()
+    registry.sweep()
+    assert waiting.deleted
+
+
+def test_a_job_that_still_reports_does_not_keep_what_a_closed_page_held():
+    registry = Registry(idle_seconds=3600.0)
+    session, other = registry.get("closed"), registry.get("open")
+    registry.left("closed")
+    before = other.used
+    for each in (session, other):
+        assert (
+            list(jobs.reports(each, [Progress("project", 1, 2, None)] * 2 + [1]))
+            == [Progress("project", 1, 2, None)] * 2
+        )
+    assert time.monotonic() - session.used > 3600.0 - LEFT_SECONDS - 1
+    assert other.used >= before
+    registry.get("closed")  # what it had asked before it was closed
+    assert time.monotonic() - session.used > 3600.0 - LEFT_SECONDS - 1
+    session.left -= LATE_SECONDS
+    registry.get("closed")  # the same page came back
+    assert time.monotonic() - session.used < 60
+
+
+def test_what_a_job_writes_after_the_deletion_is_deleted_again(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry, forgotten, swept = Registry(), [], []
+    registry.on_delete, registry.on_sweep = forgotten.extend, lambda: swept.append(True)
+    session = registry.get("me")
+    mine = object()
+    session.lent["x"] = SimpleNamespace(adapter=mine)
+    path = Path(session.new_path("film.mp4"))
+    assert registry.delete("me") and swept and forgotten == [id(mine)]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"late")
+    registry.sweep()
+    assert not session.folder.exists() and forgotten == [id(mine)] * 2
+    with pytest.raises(My3DGenError, match="deleted"):
+        session.new_path("later.mp4")
+
+
+def test_neither_a_strange_hash_nor_a_failure_ends_expiry_and_deletion(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    strange = "\ud800"  # half a surrogate pair, which JSON can hold
+    registry.get(strange)
+    assert registry.knows(strange) and not registry.knows("\ud801")
+    registry.on_sweep = lambda: 1 / 0
+    session = registry.get("me")
+    kept = Path(session.new_path("me.png"))
+    kept.write_bytes(b"x")
+    os.utime(kept, (0, 0))
+    registry.sweep()
+    assert kept.stat().st_mtime > 0, "files of those who are here are kept young all the same"
+    registry.get("me").photos = [object()]
+    assert registry.delete("me") is True and not kept.exists()
+    registry.on_sweep = lambda: None  # its sweeper goes on
+
+
+def test_a_deleted_session_claims_and_lends_nothing(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    session = registry.get("me")
+    registry.delete("me")
+    with pytest.raises(My3DGenError, match="deleted"):
+        registry.owns_uploads(session, [str(tmp_path)])
+    with pytest.raises(My3DGenError, match="deleted"):
+        session.remember_lent("a", object())
+    other = registry.get("you")
+    gone = [each for i in range(LENT + 2) for each in other.remember_lent(str(i), i)]
+    assert gone == [0, 1] and len(other.lent) == LENT
+
+
+def test_results_and_projections_are_kept_by_what_they_weigh_too(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    session = Registry().get("me")
+    for name, weight in (("a", 4), ("b", 5), ("c", 3)):
+        session.remember_result(name, SimpleNamespace(bytes=weight * RESULT_BYTES // 10))
+    assert list(session.results) == ["b", "c"]
+    session.remember_result("film", SimpleNamespace(bytes=2 * RESULT_BYTES))
+    assert list(session.results) == ["film"]  # whoever asked for it may ask again
+    for i in range(MODELS + 1):
+        session.remember_anchors(str(i), object())
+    assert len(session.anchors) == MODELS and "0" not in session.anchors
