@@ -294,6 +294,27 @@ def test_delete_my_data_removes_every_file(app: Served, client: Client, photos):
         client.predict("heads", 1, 5, 0, False, api_name="/personalize")
 
 
+def test_what_was_sent_twice_or_with_a_refused_call_is_deleted_too(
+    app: Served, client: Client, other: Client, photos
+):
+    paths = photos((99, 33, 99), 2)
+    prepare(client, paths)
+    adapter = client.predict("heads", 1, 5, 0, False, api_name="/personalize")[0]
+    kept, alone = Path(adapter).read_bytes(), Path(paths[0]).with_name("nobody.png")
+    alone.write_bytes(Path(paths[0]).read_bytes() + b"another file")
+    client.predict(api_name="/delete_my_data")
+    mine = alone.with_name("mine.safetensors")
+    mine.write_bytes(kept)
+    start = app.files()
+    with pytest.raises(AppError, match="no personalized model"):
+        other.predict(handle_file(str(alone)), 0, 0, api_name="/invert")
+    for _ in range(2):
+        other.predict(0, 0.0, 0.0, handle_file(str(mine)), api_name="/render")
+    assert {path.name for path in app.files() - start} >= {"nobody.png", "mine.safetensors"}
+    assert other.predict(api_name="/delete_my_data") == {"deleted": True}
+    assert not app.files() - start
+
+
 def begun(fit) -> None:
     """Wait until a fit reports."""
     end = time.monotonic() + 60

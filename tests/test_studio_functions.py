@@ -247,9 +247,9 @@ def test_the_example_picked_last_stays_and_the_one_before_takes_its_photo_along(
         assert session.photo == kept
         service.load_example(session, "ben")
     monkeypatch.setattr(service.compute, "prepare", lambda *_: [Face("me.jpg", refused="no face")])
-    session.photo = lent
+    session.photo = session.second = lent
     service.add_photos(session, ["me.jpg"], True)
-    assert session.example is None and session.photo is None
+    assert session.example is None and session.photo is None and session.second is None
 
 
 def test_photos_from_the_camera_are_counted():

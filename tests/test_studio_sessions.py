@@ -13,6 +13,7 @@ import pytest
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import jobs
+from my3dgen.studio.page import numbered
 from my3dgen.studio.registry import LATE_SECONDS, LEFT_SECONDS, Registry, upload_root
 from my3dgen.studio.session import LENT, MODELS, RESULT_BYTES
 
@@ -59,6 +60,42 @@ def test_a_photo_that_is_sent_anew_outlives_the_session_that_sent_it_before(monk
     assert registry.delete("before") and upload.exists()
     registry.owns_uploads(registry.get("after"), [str(upload)])
     assert registry.delete("after") and not upload.exists()
+
+
+def test_a_photo_that_two_sent_goes_with_the_last_of_them_whoever_that_is(monkeypatch, tmp_path: Path):
+    """The page was reloaded and sent it again: the new page deletes first, and the old one's session expires later."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    upload = tmp_path / "ab12" / "me.jpg"
+    upload.parent.mkdir()
+    for name in ("before", "after"):
+        arriving = tmp_path / "arriving"
+        arriving.write_bytes(b"photo")
+        arriving.rename(upload)  # as Gradio stores what was sent: a new file in the old one's place
+        registry.owns_uploads(registry.get(name), [str(upload)])
+    assert registry.delete("after") and upload.exists()
+    assert registry.delete("before") and not upload.exists()
+
+
+def test_who_waits_for_a_turn_does_not_make_room_for_somebody_else():
+    registry = Registry(limit=2)
+    waiting, idle = registry.get("a"), registry.get("b")
+    jobs.wait(waiting, "fit")
+    waiting.photos = idle.photos = [object()]
+    waiting.used -= 100
+    registry.get("c")
+    assert idle.deleted and not waiting.deleted
+
+
+def test_a_slider_that_a_page_still_has_starts_anew_with_a_session_without_a_model():
+    session, slider = Registry().get("me"), SimpleNamespace(value=1, elem_id="anchor")
+    update = numbered(slider)
+    assert update(session)["value"] == 1 and update(session)["value"] == 1
+    many = SimpleNamespace(ws=range(10))
+    session.models["m"] = SimpleNamespace(id="m", adapter=SimpleNamespace(anchors=many))
+    session.current = "m"
+    first = update(session)
+    assert (first["value"], first["maximum"]) == (1, 10) and "value" not in update(session)
 
 
 def test_the_oldest_empty_session_makes_room():

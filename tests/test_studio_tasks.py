@@ -130,6 +130,8 @@ def test_interpolation_between_photos_and_anchors(client: Client, photos):
     photo = handle_file(paths[0])
     ends = client.predict(None, None, 4, 2, 0, api_name="/interpolate")[2]["personalized"]["ends"]
     assert ends == [2, 0]
+    ends = client.predict(None, None, 4, 0.0, 1.0, api_name="/interpolate")[2]["personalized"]["ends"]
+    assert ends == [0, 1]
     report = client.predict(photo, None, 4, -1, 1, api_name="/interpolate")[2]
     assert report["personalized"]["ends"] == [None, 1]
     with pytest.raises(AppError, match="choose both, or none"):

@@ -12,7 +12,7 @@ from my3dgen.errors import MOST, My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import inputs, service, tasks
 from my3dgen.studio.page import EXPORT, FIT, session_of
-from my3dgen.studio.service import MOST_STEPS
+from my3dgen.studio.service import MOST_STEPS, REGISTRY
 from my3dgen.studio.session import Model, Session
 
 ANSWERS = 64  # answers whose pictures a session keeps
@@ -75,9 +75,9 @@ def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> No
 def invert(
     photo: str, steps: float, tuning_steps: float, adapter: str | None = None, request: gr.Request = None
 ) -> Iterator[Any]:
-    """A new photo rebuilt by both models. Yields reports, at last two PNG pictures and {"prior",
+    """A new photo rebuilt by both models. Yields reports, at last two PNG pictures and {"prior", "networks",
     "pretrained": {"id_sim", "perceptual", "seconds"}, "personalized": {the same}}."""
-    session, model = _model(request, adapter)
+    session, model = _model(request, adapter, photo)
     yield from _answers(session, tasks.invert(session, model, photo, steps, tuning_steps))
 
 
@@ -90,9 +90,9 @@ def inpaint(
     request: gr.Request = None,
 ) -> Iterator[Any]:
     """Part of a photo painted anew by both models. Yields reports, at last two PNG pictures (the crop, 512
-    pixels) and {"prior", "pretrained": {"id_sim", "image_id_sim", "perceptual", "masked_share", "seconds"},
+    pixels) and {"prior", "networks", "pretrained": {"id_sim", "image_id_sim", "perceptual", "masked_share", "seconds"},
     "personalized": {the same}}."""
-    session, model = _model(request, adapter)
+    session, model = _model(request, adapter, photo, mask)
     yield from _answers(session, tasks.inpaint(session, model, photo, mask or None, region, steps))
 
 
@@ -100,10 +100,10 @@ def upscale(
     photo: str, size: float, steps: float, adapter: str | None = None, request: gr.Request = None
 ) -> Iterator[Any]:
     """A small photo sharpened by both models. Yields reports, at last two PNG pictures (512 pixels) and
-    {"prior", "pretrained": {"id_sim", "side" (the crop's true pixels), "seconds", and where there is
+    {"prior", "networks", "pretrained": {"id_sim", "side" (the crop's true pixels), "seconds", and where there is
     something sharp to compare with "lanczos_id_sim", "perceptual", "lanczos_perceptual"}, "personalized":
     {the same}}."""
-    session, model = _model(request, adapter)
+    session, model = _model(request, adapter, photo)
     yield from _answers(session, tasks.upscale(session, model, photo, size, steps))
 
 
@@ -117,9 +117,9 @@ def interpolate(
     request: gr.Request = None,
 ) -> Iterator[Any]:
     """From one face to another in both models. Yields reports, at last two PNG pictures (the steps side by
-    side) and {"prior", "pretrained": {"id_sim" (mean), "t", "id_sims", "ends", "seconds"}, "personalized":
+    side) and {"prior", "networks", "pretrained": {"id_sim" (mean), "t", "id_sims", "ends", "seconds"}, "personalized":
     {the same}}."""
-    session, model = _model(request, adapter)
+    session, model = _model(request, adapter, start, end)
     ends = [
         photo or (None if anchor == -1 else anchor)
         for photo, anchor in ((start, start_anchor), (end, end_anchor))
@@ -135,7 +135,7 @@ def synthesize(
     adapter: str | None = None,
     request: gr.Request = None,
 ) -> Iterator[Any]:
-    """New looks of the person in both models. Yields reports, at last two PNG pictures (a grid) and {"prior",
+    """New looks of the person in both models. Yields reports, at last two PNG pictures (a grid) and {"prior", "networks",
     "pretrained": {"id_sim" (mean), "diversity", "diversity_std", "weights" (of the anchors), "anchors" (whose), "references", "seconds"},
     "personalized": {the same}}."""
     session, model = _model(request, adapter)
@@ -152,14 +152,16 @@ def edit(
     request: gr.Request = None,
 ) -> Iterator[Any]:
     """A photo rebuilt and changed along an attribute by both models. Yields reports, at last two PNG pictures
-    and {"prior", "pretrained": {"id_sim", "score", "strengths", "scores", "id_sims" (along the slider),
+    and {"prior", "networks", "pretrained": {"id_sim", "score", "strengths", "scores", "id_sims" (along the slider),
     "seconds"}, "personalized": {the same}}."""
-    session, model = _model(request, adapter)
+    session, model = _model(request, adapter, photo)
     yield from _answers(session, tasks.edit(session, model, photo, attribute, strength, policy, steps))
 
 
-def _model(request: gr.Request, adapter: str | None) -> tuple[Session, Model]:
+def _model(request: gr.Request, adapter: str | None, *files: str | None) -> tuple[Session, Model]:
+    """Who calls, and the model that is meant; the files that came along are the caller's from here on, whatever fails."""
     session = session_of(request)
+    REGISTRY.owns_uploads(session, filter(None, files))
     return session, service.model_for(session, adapter)
 
 

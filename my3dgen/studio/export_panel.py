@@ -86,7 +86,7 @@ def build(page: Page, anchor: gr.Slider) -> None:
     )
     job = Job("export", "one file is made at a time", start, stop, panel, curve=None)
     takes = [what, side, anchor, resolution, frames, yaw, pitch, made]
-    page.runs(job, _export, takes, [panel, *viewers.values(), files, made], **EXPORT)
+    page.runs(job, _export, takes, [panel, *viewers.values(), files, made, what], **EXPORT)
     for component, value in [(panel, panels.not_started(None)), (shape, None), (made, [])]:
         page.blank(component, value)
     for component in (film, picture, files):
@@ -112,16 +112,16 @@ def _export(
         which = min(int(anchor), len(model.adapter.anchors.ws)) - 1
         kinds = KINDS.get(what, [])
         arguments = (kinds, which, resolution, frames, math.radians(yaw), math.radians(pitch), side)
-        yield state.html(), *[gr.skip()] * 5  # the prior may have to be loaded first
+        yield state.html(), *[gr.skip()] * 6  # the prior may have to be loaded first
         for report in looking.export(session, model, *arguments):
             if isinstance(report, Progress):
                 state.add(report)
-                yield state.html(), *[gr.skip()] * 5
+                yield state.html(), *[gr.skip()] * 6
             else:
                 files = report.files
                 shape = mesh_file(files["glb"]) if "glb" in files else gr.skip()
                 shown = [shape, *(_shown(files.get(kind)) for kind in ("mp4", "png"))]
-                done = f"Done: {model.label}"
+                done = f"Done: {model.label}, {side}"
                 if report.stopped:
                     done = (
                         "Stopped early: this is what there is" if files else "Stopped: nothing was finished"
@@ -132,6 +132,7 @@ def _export(
                     *shown,
                     _shown(list(files.values())),
                     made,
+                    what if files else gr.skip(),  # its viewer is shown, whatever was chosen meanwhile
                 )
 
 

@@ -62,12 +62,13 @@ def _variant(parent: type, preprocess: Any) -> type:
 
 # Gradio would decode pictures itself and answer a bad one with its decoder's exception. Our own reader knows
 # more formats and says in one sentence what is wrong, so these two pass paths (Gradio has already checked
-# that they are uploads). A dropdown's choices change while the page is open, and a number may be none; our own functions
-# check them.
+# that they are uploads). A dropdown's choices and a slider's range change while the page is open (and a server that forgot
+# the page knows only the first ones), and a number may be none; our own functions check them.
 _File = _variant(gr.File, _paths)
 _Image = _variant(gr.Image, _paths)
 Dropdown = _variant(gr.Dropdown, _as_sent)
 Number = _variant(gr.Number, _as_sent)
+Slider = _variant(gr.Slider, _as_sent)
 
 
 def File(*values: Any, **options: Any) -> gr.File:  # noqa: N802 (it stands for the component)

@@ -96,6 +96,8 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
 
 def number(name: str, value: Any, least: float, most: float) -> float:
     """A number a client sent, checked."""
+    if value is None:
+        raise My3DGenError(f"{name} is empty; it must be a number from {least} to {most}.")
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
         raise My3DGenError(f"{name} is {str(value)[:40]}; it must be a number from {least} to {most}.")
     return float(value)

@@ -95,7 +95,8 @@ def numbered(slider: gr.Slider) -> Callable[[Session], Any]:
     def update(session: Session) -> Any:
         model = session.model()
         count, shown = len(model.adapter.anchors.ws) if model else 1, model.id if model else None
-        value = {} if session.numbered.get(slider.elem_id) == shown else {"value": start}
+        same = shown is not None and session.numbered.get(slider.elem_id) == shown
+        value = {} if same else {"value": start}
         session.numbered[slider.elem_id] = shown
         return gr.update(maximum=max(count, 2), interactive=count > 1, **value)
 

@@ -28,7 +28,9 @@ LEFT_SECONDS = (
     300.0  # and one whose page was closed or reloaded after this long: no page can reach it any more
 )
 LATE_SECONDS = 10.0  # so long after it was closed, what a page asks is no sign that it is back
-SESSION_LIMIT = 64  # at most so many at once; beyond it empty ones go first, then the longest idle
+SESSION_LIMIT = (
+    64  # at most so many at once; beyond it empty ones go first, then the longest idle without a job
+)
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
 ERASED_SECONDS = (
@@ -54,6 +56,7 @@ class Registry:
         self._pepper = secrets.token_bytes(32)
         self._sessions: dict[str, Session] = {}
         self._uploads: Counter[str] = Counter()  # the same photo may belong to two visitors
+        self._inodes: dict[str, int] = {}  # what lay there when somebody last said that it is theirs
         self._lock = threading.RLock()
         self._sweeper: threading.Thread | None = None
 
@@ -111,7 +114,8 @@ class Registry:
                 if not _is_upload(path):
                     continue
                 self._uploads[path] += path not in session.uploads
-                session.uploads[path] = Path(path).stat().st_ino
+                session.uploads.add(path)
+                self._inodes[path] = Path(path).stat().st_ino
 
     def sweep(self) -> None:
         """Delete sessions idle for too long; keep the files of the others from ageing out of the cache."""
@@ -152,12 +156,14 @@ class Registry:
 
     def _make_room(self) -> list[Session]:
         """Take sessions out until another one has room. Returns those that are to be erased."""
+
+        def worth(key: str) -> tuple[bool, bool, float]:
+            session = self._sessions[key]
+            return session.filled, bool(session.running or session.waits()), session.used
+
         gone = []
         while len(self._sessions) >= self.limit:
-            idlest = min(
-                self._sessions, key=lambda key: (self._sessions[key].filled, self._sessions[key].used)
-            )
-            gone.append(self._sessions.pop(idlest))
+            gone.append(self._sessions.pop(min(self._sessions, key=worth)))
         return gone
 
     def _erase(self, session: Session) -> None:
@@ -167,12 +173,12 @@ class Registry:
         self.on_delete(adapters)
         with self._lock:
             self._erased.append((time.monotonic(), session.folder, adapters))
-            self._uploads.subtract(session.uploads.keys())
-            unused = [path for path in session.uploads if self._uploads[path] <= 0]
+            self._uploads.subtract(session.uploads)
+            unused = {path: self._inodes.pop(path) for path in session.uploads if self._uploads[path] <= 0}
             for path in unused:
                 del self._uploads[path]
-        for path in unused:
-            _remove_upload(path, session.uploads[path])
+        for path, inode in unused.items():
+            _remove_upload(path, inode)
         shutil.rmtree(session.folder, ignore_errors=True)
         session.forget()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from my3dgen import layout
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import MOST, My3DGenError
 from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import compute, examples, photo_set, priors
 from my3dgen.studio.compute import FitOptions
@@ -160,7 +160,7 @@ def fit_options(
         prior=priors.checked(prior),
         rank=whole("rank", rank, 1, MOST_RANK),
         steps=whole("steps", steps or 0, 0, MOST_STEPS) or None,
-        seed=whole("seed", seed, 0, 2**31 - 1),
+        seed=whole("seed", seed, 0, MOST),
         symmetry=symmetry is True,
     )
 
@@ -225,6 +225,9 @@ def load_adapter(session: Session, path: str) -> Model:
 def model_for(session: Session, path: str | None) -> Model:
     """The model a task is asked to use: an adapter file if one came with the call, else the chosen one."""
     if path:
+        REGISTRY.owns_uploads(
+            session, [path]
+        )  # each time: sent again, it is a new file in the old one's place
         model = session.lent.get(path)
         if model is None:
             adapter, prior = _read_adapter(session, path)

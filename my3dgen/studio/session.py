@@ -74,8 +74,9 @@ class Session:
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     full: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # fully tuned priors by model
     newest: dict[str, list[set[str]]] = field(default_factory=dict)  # folders of each purpose's newest files
-    uploads: dict[str, int] = field(default_factory=dict)  # files the visitor sent, and their inodes
+    uploads: set[str] = field(default_factory=set)  # files the visitor sent
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
+    second: str | None = None  # the held-out photo that was last chosen as a task's second one
     picked: object = None  # the newest request for an example person; older ones change nothing
     prepared: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task photos' faces by content
     results: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # task outcomes by what was asked
@@ -106,7 +107,8 @@ class Session:
         return self.folder in Path(path).parents
 
     def drop_example_photo(self) -> None:
-        """Another person came: the photo for tasks goes, if it is a held-out one of an example person."""
+        """Another person came: the photos for tasks go that are held-out ones of an example person."""
+        self.second = None
         if self.photo is not None and self.holds(self.photo):
             self.photo = None
 

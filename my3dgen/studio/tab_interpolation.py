@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from my3dgen.errors import My3DGenError
-from my3dgen.studio import compute, figures, jobs, panels, tasks
+from my3dgen.studio import compute, figures, inputs, jobs, panels, tasks
 from my3dgen.studio.flipbook import book, flipbook
 from my3dgen.studio.page import LIGHT, QUIET, Page, numbered
 from my3dgen.studio.session import Model, Session
@@ -39,7 +39,7 @@ def build(page: Page, tab: gr.Tab) -> None:
             anchors = gr.HTML("", apply_default_css=False, elem_id="interpolation-anchors")
             with gr.Row():
                 first, last = (
-                    gr.Slider(
+                    inputs.Slider(
                         0, 2, 0, step=1, label=label, interactive=False, elem_id=elem_id, min_width=140,
                         info="0: the one that differs most from the other end",
                     )

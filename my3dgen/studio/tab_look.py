@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from my3dgen.studio import export_panel, looking, panels, service
+from my3dgen.studio import export_panel, inputs, looking, panels, service
 from my3dgen.studio.guard import guarded
 from my3dgen.studio.page import QUIET, RENDER, Page, has_model, numbered, session_of
 from my3dgen.studio.pictures import data_uri
@@ -32,7 +32,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     need = gr.HTML(panels.hint(service.NO_MODEL), elem_id="look-status")
     shown = gr.State(None)  # which model and photo the viewer holds
     faces = viewer("viewer")
-    anchor = gr.Slider(
+    anchor = inputs.Slider(
         1,
         2,
         1,

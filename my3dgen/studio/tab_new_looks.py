@@ -30,6 +30,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         intro=INTRO,
         verb="Make new looks",
         run=tasks.synthesize,
+        check=tasks.look_options,
         show=_show,
         empty=empty,
         controls=_controls,

@@ -53,7 +53,8 @@ def build(page: Page) -> None:
     onwards = gr.Button("Next: look around", variant="primary", interactive=False, elem_id="to-look")
 
     options = QUIET
-    job = Job("fit", "one personalization runs at a time", start, stop, panel, _ready)
+    place, check = "one personalization runs at a time", service.fit_options
+    job = Job("fit", place, start, stop, panel, _ready, check=check)
     page.runs(job, _fit, [prior, rank, steps, seed, symmetry], [panel, need], **FIT)
     page.changed_by(chooser.input(_choose, chooser, None, **LIGHT, **options))
     loading = page.changed_by(upload.upload(_upload, upload, upload, **RENDER, **options))

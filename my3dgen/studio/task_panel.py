@@ -117,7 +117,7 @@ class TaskPanel:
         held_out.pick(_pick if shared else _pick_own, None, photo, **LIGHT, **QUIET)
         if shared:
             photo.clear(_clear, None, None, **LIGHT, **QUIET)
-            tab.select(_offer, photo, photo, **LIGHT, **QUIET)
+        tab.select(_offer if shared else _keep, photo, photo, **LIGHT, **QUIET)
         self.page.follow(held_out, lambda session: panels.held_out(task_photo.held_out(session)))
         self.page.blank(photo)
         return photo
@@ -372,4 +372,13 @@ def _pick(event: gr.EventData, request: gr.Request) -> Any:
 @guarded
 def _pick_own(event: gr.EventData, request: gr.Request) -> Any:
     """A held-out photo of the example person, for one task."""
-    return task_photo.held_out_file(session_of(request), event._data.get("id"))
+    session = session_of(request)
+    session.second = task_photo.held_out_file(session, event._data.get("id"))
+    return session.second
+
+
+@guarded
+def _keep(shown: str | None, request: gr.Request) -> Any:
+    """The tab was opened: a held-out photo of an example person who was chosen before goes."""
+    session = session_of(request)
+    return None if shown and session.holds(shown) and shown != session.second else gr.skip()

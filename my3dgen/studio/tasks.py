@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import MOST, My3DGenError
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, task_photo
 from my3dgen.studio.figures import FULL, SIDES
@@ -165,7 +165,9 @@ def interpolate(
 
     def read() -> Subject:
         ends = [
-            task_photo.face(session, value, model.prior) if isinstance(value, str) else value
+            task_photo.face(session, value, model.prior)
+            if isinstance(value, str)
+            else (None if value is None else int(value))
             for value in (start, end)
         ]
         return None, {"start": ends[0], "end": ends[1]}
@@ -192,13 +194,18 @@ def synthesize(
     stop_file: str | None = None,
 ) -> Iterator[Event]:
     """New looks of the person."""
-    options = {
+    options = look_options(count, seed, rule, strength)
+    yield from _compare(session, model, "synthesize", "", options, lambda: (None, {}), stop_file)
+
+
+def look_options(count: float, seed: float, rule: str | None, strength: float) -> dict[str, Any]:
+    """Check what was asked of `synthesize`."""
+    return {
         "count": whole("count", count, 1, MOST_LOOKS),
-        "seed": whole("seed", seed, 0, 2**31 - 1),
+        "seed": whole("seed", seed, 0, MOST),
         "rule": one_of("rule", rule or RULES[0], RULES),
         "strength": number("strength", strength, 0.0, 1.0),
     }
-    yield from _compare(session, model, "synthesize", "", options, lambda: (None, {}), stop_file)
 
 
 def edit(
