@@ -25,7 +25,7 @@ def shown(value: Any) -> str:
 def require_numbers(
     options: Any, whole: Mapping[str, int] | None = None, real: Mapping[str, float] | None = None
 ) -> None:
-    """Check fields of options, given by name with the least value that makes sense: whole numbers, and any.
+    """Check fields of options, given by name with the least value that makes sense: whole numbers and real ones.
 
     Raises:
         My3DGenError: for the first that is something else.

@@ -43,7 +43,9 @@ def inpaint(args):
 
 def upscale(args):
     """A small photo, enlarged."""
-    size = at_least(args.size, 16, "--size")
+    from my3dgen.tasks.upscale import SMALLEST
+
+    size = at_least(args.size, SMALLEST, "--size")
     return _compare(args, "upscale", args.photo, size=size, steps=_steps(args))
 
 
@@ -115,7 +117,7 @@ def _require_files(*pictures) -> None:
             raise My3DGenError(f"{path} is not a file; give a picture's path.")
 
 
-def _anchor(prior, adapter, index: int):
+def _anchor(prior, adapter, index: int | None):
     """An anchor's latent [L, w_dim]; the mean face where there is no adapter."""
     if adapter is None:
         if index is not None:

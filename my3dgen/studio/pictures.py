@@ -59,11 +59,8 @@ def contact_sheet(
         draw.text((gap, top), title, ink, large)
         for column, (pictures, caption) in enumerate(cells):
             left = gap + column * (side + gap)
-            across = 1 if len(pictures) == 1 else 2
-            each = side // across
-            for place, picture in enumerate(pictures[: across**2]):
-                down, along = divmod(place, across)
-                small_one = Image.fromarray(picture).resize((each, each), Image.Resampling.LANCZOS)
-                sheet.paste(small_one, (left + along * each, top + line + down * each))
+            if pictures:
+                cell = tiled(pictures[:4], side if len(pictures) == 1 else side // 2)
+                sheet.paste(Image.fromarray(cell), (left, top + line))
             draw.text((left, top + line + side + 2), caption, ink, small)
     return np.asarray(sheet)

@@ -28,9 +28,8 @@ LEFT_SECONDS = (
     300.0  # and one whose page was closed or reloaded after this long: no page can reach it any more
 )
 LATE_SECONDS = 10.0  # so long after it was closed, what a page asks is no sign that it is back
-SESSION_LIMIT = (
-    64  # at most so many at once; beyond it empty ones go first, then the longest idle without a job
-)
+# at most so many at once; beyond it empty ones go first, then the longest idle without a job
+SESSION_LIMIT = 64
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
 ERASED_SECONDS = (

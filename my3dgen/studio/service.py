@@ -213,7 +213,8 @@ def fit_label(options: FitOptions, person: str | None, photos: int, stopped: boo
 
 def load_adapter(session: Session, path: str) -> Model:
     """Add an adapter file to the session's models and choose it."""
-    adapter, prior = _read_adapter(session, path)
+    REGISTRY.owns_uploads(session, filter(None, [path]))
+    adapter, prior = _read_adapter(path)
     # does it fit that prior? Better said now than at the first task. Not `compute.personalized`, which keeps what it makes
     compute.prior(prior).personalized(adapter)
     with session.lock:
@@ -225,12 +226,11 @@ def load_adapter(session: Session, path: str) -> Model:
 def model_for(session: Session, path: str | None) -> Model:
     """The model a task is asked to use: an adapter file if one came with the call, else the chosen one."""
     if path:
-        REGISTRY.owns_uploads(
-            session, [path]
-        )  # each time: sent again, it is a new file in the old one's place
+        # each time: sent again, it is a new file in the old one's place
+        REGISTRY.owns_uploads(session, [path])
         model = session.lent.get(path)
         if model is None:
-            adapter, prior = _read_adapter(session, path)
+            adapter, prior = _read_adapter(path)
             model = Model(digest(path), "", "", adapter, prior, path, (), {})
         compute.forget([id(old.adapter) for old in session.remember_lent(path, model)])
         return model
@@ -246,12 +246,11 @@ def choose(session: Session, model_id: Any) -> None:
         session.current = model_id
 
 
-def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
+def _read_adapter(path: str) -> tuple[Any, str]:
     import my3dgen
 
     if not path:
         raise My3DGenError("No adapter file was sent; choose the .safetensors that personalizing gave you.")
-    REGISTRY.owns_uploads(session, [path])
     adapter = my3dgen.load_adapter(path)
     prior = _prior_of(adapter)
     if not priors.installed(prior):

@@ -188,7 +188,7 @@ class Session:
         """Let go of everything that was kept; whoever still works for this session finds nothing."""
         with self.lock:
             self.photos, self.example, self.current = [], None, None
-            self.photo = self.editing = self.looking = None
+            self.photo = self.second = self.editing = self.looking = None
             self.prior = self.edit_hidden = ""
             stores = (
                 self.anchors,

@@ -199,8 +199,7 @@ def _pictures(task: str, result: Any) -> list[np.ndarray]:
 
 def _one(outcome: Outcome, side: str) -> np.ndarray:
     """The picture of a task on the slider; of a strip one from the middle, the same of both sides also of stopped ones."""
-    result = outcome.sides[side]
     if outcome.task not in STRIPS:
-        return result.images["image"]
-    count = min(len(each.frames) for each in outcome.sides.values())
-    return result.frames[(count - 1) // 2]
+        return outcome.sides[side].images["image"]
+    frames = outcome.common_frames[side]
+    return frames[(len(frames) - 1) // 2]

@@ -148,7 +148,7 @@ def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> S
         compute.side_by_side(path, frames["pretrained"], frames["personalized"], FRAMES_A_SECOND)
         film = gr.update(value=path, visible=True)
     bars = figures.scores(**outcome.figure("id_sim"), caption=LIKENESS)
-    half = {side: pictures[(count - 1) // 2] for side, pictures in frames.items()}
+    half = {side: pictures[(len(pictures) - 1) // 2] for side, pictures in outcome.common_frames.items()}
     return Shown(
         figures=bars, pair=half, more=(book(labels, **frames), curve, strips, film), note=outcome.note
     )

@@ -71,10 +71,8 @@ def _bars(likeness: dict[str, float] | None, diversity: dict[str, float] | None)
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:
     outcome = outcomes[-1]
-    looks = {side: result.frames for side, result in outcome.sides.items()}
-    count = min(map(len, looks.values()))  # one of them may have been stopped early
-    pair = {side: tiled(pictures[:count]) for side, pictures in looks.items()}
-    pictures = {figures.SIDES[side]: each for side, each in looks.items()}
+    pair = {side: tiled(frames) for side, frames in outcome.common_frames.items()}
+    pictures = {figures.SIDES[side]: result.frames for side, result in outcome.sides.items()}
     photos = figures.strips({"Your photos": [face.image for face in model.faces]})
     bars = _bars(outcome.figure("id_sim"), outcome.figure("diversity"))
     return Shown(figures=bars, pair=pair, more=(figures.grids(pictures), photos), note=outcome.note)

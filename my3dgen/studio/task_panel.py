@@ -173,9 +173,8 @@ class TaskPanel:
         if shown.pair is None:
             return gr.skip()
         pair = ((side, shown.pair[side]) for side in figures.SIDES)
-        return tuple(
-            session.save_newest(f"{self.task.key} pair", pair, most=8)
-        )  # Compare makes several at once
+        # several: Compare may make them faster than the page fetches them
+        return tuple(session.save_newest(f"{self.task.key} pair", pair, most=8))
 
     def _connect(self, need: gr.HTML) -> None:
         page, task = self.page, self.task

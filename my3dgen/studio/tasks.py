@@ -61,6 +61,12 @@ class Outcome:
         """The TaskResults, pretrained first; a third one where full fine-tuning was asked for."""
         return _sides(self.comparison)
 
+    @property
+    def common_frames(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """Every side's frames, as many as all sides have: one may have been stopped early."""
+        count = min(len(result.frames) for result in self.sides.values())
+        return {side: result.frames[:count] for side, result in self.sides.items()}
+
     def figure(self, name: str) -> dict[str, float]:
         """One figure of every side."""
         return {side: float(result.figures[name]) for side, result in self.sides.items()}

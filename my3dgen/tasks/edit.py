@@ -64,8 +64,9 @@ def edit(
     """
     start = clock()
     check(attribute, strength, policy)
-    known = known_faces(references)
-    if not isinstance(photo, (int, np.integer)):
+    numbered = isinstance(photo, (int, np.integer))
+    known = known_faces(references, beside=not numbered)
+    if not numbered:
         photo = one_face(photo, prior.kind)
     # They may have to be found. Before the fit: stopping there must not lose it, nor a misspelt name cost it.
     directions(prior, [attribute], progress)

@@ -19,7 +19,7 @@ from my3dgen.personal.slices import clock
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.blend import composite, enlarged, person_mask
 from my3dgen.tasks.look import novel_views
-from my3dgen.tasks.result import TaskResult, beside_photo, face_and_known, networks
+from my3dgen.tasks.result import TaskResult, beside_photo, known_faces, networks, one_face
 
 LEAST_VISIBLE = 0.1  # part of the head that must stay visible for a fit
 GREY = 128  # of what the fit does not see, in the picture that shows it
@@ -58,7 +58,7 @@ def inpaint(
         My3DGenError: where the photo or the mask cannot be used.
     """
     start = clock()
-    face, known = face_and_known(photo, prior.kind, references)
+    face, known = one_face(photo, prior.kind), known_faces(references, beside=True)
     hidden = region_mask(face, region) if mask is None else painted_mask(mask, face, isinstance(photo, Face))
     _require_visible(face, hidden)
     found = fit(prior, face, Masked(hidden), steps=steps, progress=progress)

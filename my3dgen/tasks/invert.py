@@ -14,7 +14,7 @@ from my3dgen.personal.slices import clock
 from my3dgen.personal.tune import TuneOptions, pivotal_tuning
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.look import novel_views
-from my3dgen.tasks.result import TaskResult, beside_photo, face_and_known, networks
+from my3dgen.tasks.result import TaskResult, beside_photo, known_faces, networks, one_face
 
 
 def invert(
@@ -40,7 +40,7 @@ def invert(
     """
     start = clock()
     TuneOptions(steps=tuning_steps)  # says what is wrong with their number before the projection
-    face, known = face_and_known(photo, prior.kind, references)
+    face, known = one_face(photo, prior.kind), known_faces(references, beside=True)
     anchors = project(prior, [face], steps, progress)
     ws, camera = anchors.ws[0], anchors.cameras[0]
     if tuning_steps:

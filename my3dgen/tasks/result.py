@@ -49,8 +49,11 @@ def one_face(photo, kind: str = "person") -> Face:
     return face
 
 
-def known_faces(references: Sequence[Face] | None) -> list[Face]:
+def known_faces(references: Sequence[Face] | None, beside: bool = False) -> list[Face]:
     """The accepted ones of a task's reference photos; called before anything takes long.
+
+    Args:
+        beside: whether there will be figures of `beside_photo`.
 
     Raises:
         My3DGenError: for what is no Face, and where a network behind the figures cannot be loaded.
@@ -62,14 +65,9 @@ def known_faces(references: Sequence[Face] | None) -> list[Face]:
                 f"References are faces, as `my3dgen.prepare` gives them; got {type(face).__name__!r}."
             )
     metrics.networks()
+    if beside:
+        dists_network()
     return [face for face in references if not face.refused]
-
-
-def face_and_known(photo, kind: str, references: Sequence[Face] | None) -> tuple[Face, list[Face]]:
-    """What `one_face` and `known_faces` give, for tasks with figures beside a photo. Raises what they do, and
-    `My3DGenError` where DISTS is here and cannot be loaded."""
-    dists_network()
-    return one_face(photo, kind), known_faces(references)
 
 
 def dists_network() -> DISTS | None:

@@ -57,9 +57,8 @@ def upscale(
         photo: a Face, or anything `prepare` reads; with `size` None it may be as small as 16 x 16.
         size: reduce the crop to so many pixels a side first (16..256), as a demonstration. None: the photo is
             small itself, or is reduced to 32 pixels where it is not. A small one's face is looked for in an
-            enlargement; a square photo of at most 256 px without a findable face is taken as an EG3D crop seen from the
-            front. Both
-            times extra["note"] says so.
+            enlargement; a square photo of at most 256 px without a findable face is taken as an EG3D crop seen from
+            the front. Both times extra["note"] says so.
         steps: of the fit; None takes the prior's default.
         background: behind the person show the enlarged photo rather than the prior's wall.
         references: other photos of the person for the identity score; without them the photo itself is used.
@@ -74,7 +73,7 @@ def upscale(
     Raises:
         My3DGenError: where the photo is no photo of a face, or the size is out of range.
     """
-    start, known = clock(), known_faces(references)
+    start, known = clock(), known_faces(references, beside=True)
     small = _demonstration(photo, size, prior.kind) if size is not None else _small(photo, prior.kind)
     side = len(small.face.image)
     tiny = area(from_uint8(small.face.image)[None], small.side)
