@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from my3dgen.models.eg3d import lora
 from my3dgen.personal import directions, hull
 from my3dgen.personal.degradations import Downsampled
 from my3dgen.personal.encode import Basis, Latents, basis, encode
+from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, head_region, targets
 from my3dgen.personal.pose import corrected
 from my3dgen.personal.project import ProjectOptions, noise_correlation
@@ -119,6 +121,22 @@ def test_projection_returns_one_latent_and_camera_for_each_face(prior, faces, an
     # refined, but still on the orbit
     assert torch.allclose(anchors.cameras[:, [3, 7, 11]].norm(dim=1), torch.tensor(2.7), atol=1e-4)
     assert not torch.equal(anchors.cameras[0], torch.from_numpy(np.asarray(faces[0].camera)))
+
+
+def test_projection_finds_where_a_photo_was_taken_from(prior, faces):
+    """Landmarks may be several degrees off: a long face passes for a nod."""
+    true, taken = my3dgen.camera(0.1, 0.06), my3dgen.camera(0.1, -0.02)
+    w = prior.generator.mapping(directions.sample_z(prior, 1, seed=5), None)[0]
+    picture = to_uint8(prior.render(w, true))
+    picture = cv2.resize(picture, (512, 512), interpolation=cv2.INTER_CUBIC)
+    known = replace(faces[0], image=picture, valid=np.ones((512, 512), bool), camera=taken.numpy())
+    found = my3dgen.project(prior, [known]).cameras[0]
+
+    def off(camera):  # radians between two places on the orbit
+        return float(torch.arccos((camera[[3, 7, 11]] @ true[[3, 7, 11]] / 2.7**2).clamp(max=1)))
+
+    assert off(taken) == pytest.approx(0.08, abs=1e-3)
+    assert off(found) < 0.8 * off(taken)
 
 
 def test_the_encoder_starts_closer_than_the_mean_face(prior, faces):

@@ -161,7 +161,7 @@ def test_a_fit_finds_a_known_point_of_the_hull(me, face):
     camera = torch.from_numpy(face.camera)
     picture = to_uint8(me.render(hull.at(wanted), camera))
     known = replace(face, image=cv2.resize(picture, (512, 512), interpolation=cv2.INTER_CUBIC))
-    options = replace(HullOptions.for_prior(me), steps=12, coarse_steps=12, camera_lr=0.0)
+    options = replace(HullOptions.for_prior(me), steps=12, coarse_steps=12, camera_lr=0.0, aim_lr=0.0)
     losses = []
     found = fit(me, known, options=options, progress=lambda r: losses.append(r.loss))
     assert min(losses[-3:]) < losses[0]

@@ -45,7 +45,8 @@ class HullOptions:
     sum_weight: float = 10.0  # holds the sum of the raw weights at 1
     per_layer: bool = False  # further weights for each layer (MyStyle's alpha+)
     delta_weight: float = 10.0  # holds the first two thirds of the layers together where there are such
-    camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps the camera
+    camera_lr: float = 0.001  # Adam on where the camera stands, radians about the head; 0 keeps it there
+    aim_lr: float = 0.001  # Adam on where it looks, radians; 0 keeps that
     background: float = 0.1  # weight of pixels outside the head
     half: bool = False  # super-resolution in bfloat16, with anchors or without
     # without anchors w moves as in projection: the steps, their rates and the coarse render of these options
@@ -57,7 +58,7 @@ class HullOptions:
             self,
             whole={"steps": 0, "coarse_steps": 0, "coarse_resolution": 1, "seed": 0},
             real=dict.fromkeys(("lr", "lr_ramp_down", "beta", "sum_weight", "delta_weight"), 0.0)
-            | {"camera_lr": 0.0, "background": 0.0, "sharpness": 1e-3},
+            | {"camera_lr": 0.0, "aim_lr": 0.0, "background": 0.0, "sharpness": 1e-3},
         )
 
     @staticmethod
@@ -66,7 +67,7 @@ class HullOptions:
         p = ProjectOptions.for_prior(prior)
         o = HullOptions(free=p, half=p.half)
         if prior.small:
-            return replace(o, steps=36, coarse_steps=30, lr=0.03, camera_lr=p.camera_lr)
+            return replace(o, steps=36, coarse_steps=30, lr=0.03, camera_lr=p.camera_lr, aim_lr=p.aim_lr)
         return o
 
 
@@ -216,7 +217,7 @@ class _Search(Descent):
             self.deltas = torch.zeros(prior.num_ws, len(self.hull), device=prior.device, requires_grad=True)
             moving.append({"params": [self.deltas], "scale": o.lr})
         self.orbit, self.aim = (torch.zeros(1, 3, device=prior.device, requires_grad=True) for _ in range(2))
-        moving.append({"params": [self.orbit, self.aim], "scale": o.camera_lr})
+        moving += [{"params": [self.orbit], "scale": o.camera_lr}, {"params": [self.aim], "scale": o.aim_lr}]
         self.optimiser = torch.optim.Adam(moving, lr=lr, betas=betas)
         self.last = torch.zeros_like(self.compared.photo)
 

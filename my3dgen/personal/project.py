@@ -36,7 +36,8 @@ class ProjectOptions:
     w_noise_ramp: float = 0.75  # share of the steps with perturbation
     noise_maps: bool = True  # fit the noise maps too, where the generator gives noise any strength
     noise_weight: float = 1e5  # weight of the noise maps' autocorrelation
-    camera_lr: float = 0.001  # Adam on the camera's correction, radians; 0 keeps cameras
+    camera_lr: float = 0.001  # Adam on where the camera stands, radians about the head; 0 keeps it there
+    aim_lr: float = 0.001  # Adam on where it looks, radians, of which a picture is 0.23 wide; 0 keeps that
     prior_weight: float = 0.0  # of `Latents.unlikely`, a pull towards the mean face
     plus: bool = False  # one w per layer (W+) instead of one for all
     use_encoder: bool = True  # start from the encoder where the prior has one
@@ -51,7 +52,7 @@ class ProjectOptions:
             self,
             whole={"steps": 0, "coarse_steps": 0, "coarse_resolution": 1, "micro_batch": 1, "seed": 0},
             real=dict.fromkeys(("lr", "lr_ramp_down", "lr_ramp_up", "w_noise", "noise_weight"), 0.0)
-            | {"camera_lr": 0.0, "prior_weight": 0.0, "background": 0.0, "w_noise_ramp": 1e-3},
+            | {"camera_lr": 0.0, "aim_lr": 0.0, "prior_weight": 0.0, "background": 0.0, "w_noise_ramp": 1e-3},
         )
 
     @staticmethod
@@ -60,7 +61,8 @@ class ProjectOptions:
         together = photos_at_once(prior.device, prior.config.output_resolution)
         if prior.small:
             # a person's own noise has strength, the prior's has none: both are drawn with the maps they come with
-            o = ProjectOptions(camera_lr=0.003, w_noise=0.0, noise_maps=False, micro_batch=together)
+            # landmarks are some degrees off where they take a long face for a nod
+            o = ProjectOptions(camera_lr=0.012, w_noise=0.0, noise_maps=False, micro_batch=together)
             if basis(prior) is None:
                 return replace(o, steps=36, coarse_steps=30, lr=0.08, prior_weight=1e-5)
             return replace(
@@ -139,7 +141,7 @@ class _Fit(Descent):
         self.noise = self._noise_maps(n)
         groups = [{"params": [self.latents.moved], "scale": o.lr}]
         groups += [{"params": [m], "scale": o.lr} for m in self.noise.values()]
-        groups += [{"params": [self.orbit, self.aim], "scale": o.camera_lr}]
+        groups += [{"params": [self.orbit], "scale": o.camera_lr}, {"params": [self.aim], "scale": o.aim_lr}]
         self.optimiser = torch.optim.Adam(groups, lr=o.lr, betas=o.betas)
         self.last: Tensor | None = None
 
