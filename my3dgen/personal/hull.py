@@ -23,7 +23,7 @@ from my3dgen.personal.degradations import Degradation, Identity
 from my3dgen.personal.encode import Latents, encode
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, Targets, Weights, photo
-from my3dgen.personal.pose import corrected
+from my3dgen.personal.pose import Correction
 from my3dgen.personal.project import ProjectOptions
 from my3dgen.personal.slices import Descent, drive
 from my3dgen.progress import ProgressCallback
@@ -45,7 +45,7 @@ class HullOptions:
     sum_weight: float = 10.0  # holds the sum of the raw weights at 1
     per_layer: bool = False  # further weights for each layer (MyStyle's alpha+)
     delta_weight: float = 10.0  # holds the first two thirds of the layers together where there are such
-    camera_lr: float = 0.001  # Adam on where the camera stands, radians about the head; 0 keeps it there
+    camera_lr: float = 0.001  # Adam on where the camera stands, radians about the origin; 0 keeps it there
     aim_lr: float = 0.001  # Adam on where it looks, radians; 0 keeps that
     background: float = 0.1  # weight of pixels outside the head
     half: bool = False  # super-resolution in bfloat16, with anchors or without
@@ -216,8 +216,8 @@ class _Search(Descent):
         if self.hull and o.per_layer:
             self.deltas = torch.zeros(prior.num_ws, len(self.hull), device=prior.device, requires_grad=True)
             moving.append({"params": [self.deltas], "scale": o.lr})
-        self.orbit, self.aim = (torch.zeros(1, 3, device=prior.device, requires_grad=True) for _ in range(2))
-        moving += [{"params": [self.orbit], "scale": o.camera_lr}, {"params": [self.aim], "scale": o.aim_lr}]
+        self.correction = Correction(1, prior.device)
+        moving += self.correction.groups(o.camera_lr, o.aim_lr)
         self.optimiser = torch.optim.Adam(moving, lr=lr, betas=betas)
         self.last = torch.zeros_like(self.compared.photo)
 
@@ -225,7 +225,7 @@ class _Search(Descent):
         return Hull(anchors.require_fit(self.prior), self.o.beta, self.o.sharpness, self.prior.device)
 
     def variables(self) -> dict[str, Tensor]:
-        found = {"shared": self.shared, "orbit": self.orbit, "aim": self.aim}
+        found = {"shared": self.shared} | self.correction.variables()
         return found if self.deltas is None else found | {"deltas": self.deltas}
 
     # ---- where to start
@@ -278,7 +278,7 @@ class _Search(Descent):
         return self.hull.ws(self._raw()) if self.hull else self._spread(self.latents.w)
 
     def _camera(self) -> Tensor:
-        return corrected(self.compared.camera, self.orbit, self.aim)
+        return self.correction(self.compared.camera)
 
     def _coarse(self, ws: Tensor, resolution: int | None = None, camera: Tensor | None = None) -> Tensor:
         """A small volume render [1, 3, r, r]."""

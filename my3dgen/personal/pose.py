@@ -14,6 +14,25 @@ def rotation(vector: Tensor) -> Tensor:
     return torch.linalg.matrix_exp(cross)
 
 
+class Correction:
+    """What a fit moves cameras by: where they stand and where they look, at rates of their own."""
+
+    def __init__(self, count: int, device: torch.device):
+        self.orbit, self.aim = (torch.zeros(count, 3, device=device, requires_grad=True) for _ in range(2))
+
+    def variables(self) -> dict[str, Tensor]:
+        """What an optimiser moves, by name."""
+        return {"orbit": self.orbit, "aim": self.aim}
+
+    def groups(self, camera_lr: float, aim_lr: float) -> list[dict]:
+        """The optimiser's groups, as `Descent.anneal` reads them."""
+        return [{"params": [self.orbit], "scale": camera_lr}, {"params": [self.aim], "scale": aim_lr}]
+
+    def __call__(self, cameras: Tensor, rows=slice(None)) -> Tensor:
+        """Cameras [N, 25], or some rows of them, where they are now."""
+        return corrected(cameras[rows], self.orbit[rows], self.aim[rows])
+
+
 def corrected(cameras: Tensor, orbit: Tensor, aim: Tensor) -> Tensor:
     """Turn cameras about the world's origin, then in their own place.
 

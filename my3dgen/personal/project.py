@@ -16,7 +16,7 @@ from my3dgen.personal.device import half_pays, photos_at_once
 from my3dgen.personal.encode import Basis, Latents, axes, basis, encode
 from my3dgen.personal.images import to_uint8
 from my3dgen.personal.objective import Objective, Targets, targets, usable
-from my3dgen.personal.pose import corrected
+from my3dgen.personal.pose import Correction
 from my3dgen.personal.slices import Descent, drive
 from my3dgen.progress import ProgressCallback
 
@@ -36,7 +36,7 @@ class ProjectOptions:
     w_noise_ramp: float = 0.75  # share of the steps with perturbation
     noise_maps: bool = True  # fit the noise maps too, where the generator gives noise any strength
     noise_weight: float = 1e5  # weight of the noise maps' autocorrelation
-    camera_lr: float = 0.001  # Adam on where the camera stands, radians about the head; 0 keeps it there
+    camera_lr: float = 0.001  # Adam on where the camera stands, radians about the origin; 0 keeps it there
     aim_lr: float = 0.001  # Adam on where it looks, radians, of which a picture is 0.23 wide; 0 keeps that
     prior_weight: float = 0.0  # of `Latents.unlikely`, a pull towards the mean face
     plus: bool = False  # one w per layer (W+) instead of one for all
@@ -61,7 +61,7 @@ class ProjectOptions:
         together = photos_at_once(prior.device, prior.config.output_resolution)
         if prior.small:
             # a person's own noise has strength, the prior's has none: both are drawn with the maps they come with
-            # landmarks are some degrees off where they take a long face for a nod
+            # cameras move fast: landmarks are several degrees off where they take a long face for a nod
             o = ProjectOptions(camera_lr=0.012, w_noise=0.0, noise_maps=False, micro_batch=together)
             if basis(prior) is None:
                 return replace(o, steps=36, coarse_steps=30, lr=0.08, prior_weight=1e-5)
@@ -136,12 +136,11 @@ class _Fit(Descent):
             start = prior.w_avg.expand(n, -1)
         start = start[:, None].expand(-1, length if o.plus else 1, -1)
         self.latents = Latents(start, o.basis_of(prior))
-        self.orbit = torch.zeros(n, 3, device=start.device, requires_grad=True)
-        self.aim = torch.zeros(n, 3, device=start.device, requires_grad=True)
+        self.correction = Correction(n, start.device)
         self.noise = self._noise_maps(n)
         groups = [{"params": [self.latents.moved], "scale": o.lr}]
         groups += [{"params": [m], "scale": o.lr} for m in self.noise.values()]
-        groups += [{"params": [self.orbit], "scale": o.camera_lr}, {"params": [self.aim], "scale": o.aim_lr}]
+        groups += self.correction.groups(o.camera_lr, o.aim_lr)
         self.optimiser = torch.optim.Adam(groups, lr=o.lr, betas=o.betas)
         self.last: Tensor | None = None
 
@@ -159,10 +158,10 @@ class _Fit(Descent):
         return maps
 
     def variables(self) -> dict[str, Tensor]:
-        return {"w": self.latents.moved, "orbit": self.orbit, "aim": self.aim} | self.noise
+        return {"w": self.latents.moved} | self.correction.variables() | self.noise
 
     def cameras(self, rows=slice(None)) -> Tensor:
-        return corrected(self.t.cameras[rows], self.orbit[rows], self.aim[rows])
+        return self.correction(self.t.cameras, rows)
 
     def step(self, step: int) -> float:
         """One step of Adam on all photos; returns their mean loss."""
