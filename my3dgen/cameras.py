@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, shown
 
 RADIUS = 2.7  # distance of every camera from the world's origin
 FOCAL = 4.2647  # focal length in picture widths (2985.29 / 700)
@@ -164,9 +164,12 @@ def _normalised(vector: np.ndarray) -> np.ndarray:
 
 
 def _vector(pivot: Vector | None) -> np.ndarray:
-    values = np.asarray(PIVOT if pivot is None else pivot, np.float64).ravel()
+    try:
+        values = np.asarray(PIVOT if pivot is None else pivot, np.float64).ravel()
+    except (TypeError, ValueError):
+        values = np.zeros(0)
     if values.shape != (3,) or not np.isfinite(values).all():
-        raise My3DGenError(f"A pivot is 3 finite numbers (x, y, z); got {pivot!r}.")
+        raise My3DGenError(f"A pivot is 3 finite numbers (x, y, z); got {shown(pivot)}.")
     return values
 
 
@@ -177,5 +180,9 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
 
 def _require_finite(**values: float) -> None:
     for name, value in values.items():
-        if not math.isfinite(value):
-            raise My3DGenError(f"{name} is {value}; it must be a finite number of radians.")
+        try:
+            finite = math.isfinite(value)
+        except (TypeError, ValueError, OverflowError):
+            finite = False
+        if not finite:
+            raise My3DGenError(f"{name} is {shown(value)}; it must be a finite number of radians.")

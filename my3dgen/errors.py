@@ -1,4 +1,4 @@
-"""The one family of errors a user can meet, and a check that many of them come from."""
+"""The one family of errors a user can meet, and the checks of numbers that many of them come from."""
 
 from __future__ import annotations
 
@@ -20,6 +20,31 @@ MOST = 2**31 - 1  # a larger number is a slip, and random generators take no see
 def shown(value: Any) -> str:
     """A value that is not what was expected, as messages quote it: at most 80 characters."""
     return repr(value)[:80]
+
+
+def whole(name: str, value: Any, least: int = 0, most: int = MOST) -> int:
+    """A whole number somebody gave, as an int. 2.0 is one, too: pages and JSON send such.
+
+    Raises:
+        My3DGenError: where it is something else, or not from `least` to `most`.
+    """
+    found = number(name, value, least, most)
+    if found != int(found):
+        raise My3DGenError(f"{name} is {value}; it must be a whole number from {least} to {most}.")
+    return int(found)
+
+
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """A number somebody gave, as a float.
+
+    Raises:
+        My3DGenError: where it is something else, or not from `least` to `most`.
+    """
+    if value is None:
+        raise My3DGenError(f"{name} is empty; it must be a number from {least} to {most}.")
+    if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= most:
+        raise My3DGenError(f"{name} is {str(value)[:40]}; it must be a number from {least} to {most}.")
+    return float(value)
 
 
 def require_numbers(

@@ -1,6 +1,7 @@
 """The command line, in this process: JSON contracts, exit statuses, one sentence for every mistake."""
 
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -67,6 +68,29 @@ def test_photos_of_which_none_can_be_used_are_one_line(capsys, tmp_path):
     status, result, line = run(capsys, "prepare", *bad, "--out", tmp_path / "out")
     assert status == 2 and len(result["refused"]) == 2 and result["accepted"] == []
     assert "bad.jpg" in line and "worse.jpg" in line
+
+
+def test_personalize_projects_only_what_has_no_latent_yet(capsys, folder, adapter, tmp_path):
+    place = tmp_path / "folder"
+    shutil.copytree(folder, place)
+    (place / "image_1_latent.npy").unlink()
+    kept, labels = (
+        (place / "image_0_latent.npy").read_bytes(),
+        json.loads((place / "dataset.json").read_text())["labels"],
+    )
+    status, _, _ = run(
+        capsys, "personalize", place, "--out", tmp_path / "me.safetensors", "--prior", "heads", "--steps", 1
+    )
+    after = json.loads((place / "dataset.json").read_text())["labels"]
+    assert status == 0 and (place / "image_1_latent.npy").is_file()
+    assert (place / "image_0_latent.npy").read_bytes() == kept and after[0] == labels[0]
+
+
+def test_a_prior_in_nobody_s_home_is_one_line(capsys, adapter, tmp_path):
+    status, result, line = run(
+        capsys, "render", "--adapter", adapter, "--prior", "~nobody-at-all/x.pkl", "--out", tmp_path
+    )
+    assert status == 2 and result is None and "~nobody-at-all/x.pkl is not a file" in line
 
 
 def test_personalize_reports_what_the_contract_says(capsys, folder, adapter, tmp_path):

@@ -137,6 +137,41 @@ def test_a_damaged_data_set_is_one_sentence(tmp_path, row):
         dataset.read_faces(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"labels": ' + "9" * 5000 + "}", "no JSON"])
+def test_json_that_cannot_be_read_is_one_sentence(tmp_path, content):
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(my3dgen.My3DGenError, match="not readable JSON"):
+        dataset.read_faces(tmp_path)
+
+
+@pytest.mark.parametrize("number", [10**30, 1e7])
+def test_a_camera_that_no_face_is_seen_from_is_one_sentence(faces, tmp_path, number):
+    dataset.write_faces(tmp_path, faces[:1])
+    (tmp_path / dataset.EXTRAS).unlink()
+    camera = [*faces[0].camera.tolist()[:16], number, *faces[0].camera.tolist()[17:]]
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [["image_0.png", camera]]}))
+    with pytest.raises(my3dgen.My3DGenError, match="25 numbers"):
+        dataset.read_faces(tmp_path)
+
+
+def test_latents_that_are_there_stay_where_others_are_written(prior, faces, anchors, tmp_path):
+    dataset.write_faces(tmp_path, faces)
+    dataset.write_anchors(tmp_path, anchors)
+    (tmp_path / "image_1_latent.npy").unlink()
+    (tmp_path / dataset.EXTRAS).unlink()  # as the earlier release writes them
+    sizes = (prior.num_ws, prior.config.w_dim, prior.sha256)
+    first, second = dataset.read_latents(tmp_path, *sizes)
+    assert torch.equal(first, anchors.ws[0]) and second is None
+    assert dataset.read_anchors(tmp_path, *sizes) is None
+    other = my3dgen.Anchors(anchors.ws[1:] + 1, anchors.cameras[:1])
+    dataset.write_anchors(tmp_path, other, prior.sha256, rows=[1])
+    back = dataset.read_anchors(tmp_path, *sizes)
+    assert torch.equal(back.ws, torch.cat([anchors.ws[:1], anchors.ws[1:] + 1]))
+    assert torch.equal(back.cameras, anchors.cameras[[0, 0]])
+    with pytest.raises(my3dgen.My3DGenError, match="2 images but there are 1 latents"):
+        dataset.write_anchors(tmp_path, other, prior.sha256)
+
+
 def test_masks_of_the_version_before_are_read_and_replaced(faces, tmp_path):
     half = np.arange(512)[None] + np.zeros((512, 1)) < 256
     dataset.write_faces(tmp_path, [replace(faces[0], valid=half)])

@@ -306,6 +306,9 @@ def test_equal_pictures_have_no_diversity():
 def test_impossible_looks_say_what_to_do(prior, me):
     for arguments, message in (
         ({"count": 0}, "count is 0"),
+        ({"count": "x"}, "count is x; it must be a number"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": "x"}, "seed is x"),
         ({"rule": "four"}, "dirichlet, three"),
         ({"strength": 2.0}, "from 0 to 1"),
     ):

@@ -116,3 +116,22 @@ def test_damaged_assets_are_named(prior, monkeypatch, tmp_path):
 def test_a_prior_is_given_by_name_or_path():
     with pytest.raises(my3dgen.My3DGenError, match="got 'int'"):
         my3dgen.load_prior(7)
+
+
+def test_things_of_the_wrong_kind_are_named(prior, face):
+    camera, w = my3dgen.camera(0, 0), prior.w_avg.expand(prior.num_ws, -1)
+    for call, says in (
+        (lambda: my3dgen.load_prior(b"heads"), "got 'bytes'"),
+        (lambda: prior.personalized("me.safetensors"), "load_adapter.*got 'me.safetensors'"),
+        (lambda: prior.render(None, camera), "ws is None; it must be numbers of shape"),
+        (lambda: prior.render(w * float("nan"), camera), "ws holds numbers that are not finite"),
+        (lambda: my3dgen.personalize(prior, [face], None), "`project` gives; got None"),
+        (lambda: my3dgen.project(prior, [face], steps="x"), "steps is x; it must be a number from 0"),
+        (lambda: my3dgen.project(prior, [face], steps=-1), "steps is -1"),
+        (lambda: my3dgen.inpaint(prior, face, region="mouth", steps=-1), "steps is -1"),
+        (lambda: my3dgen.edit(prior, face, strength="x"), "strength is x"),
+        (lambda: my3dgen.interpolate(prior, steps=2.5), "steps is 2.5; it must be a whole number"),
+        (lambda: my3dgen.upscale(prior, face, size=8), "size is 8"),
+    ):
+        with pytest.raises(my3dgen.My3DGenError, match=says):
+            call()

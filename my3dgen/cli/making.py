@@ -60,8 +60,7 @@ def personalize(args):
 
     from my3dgen.evaluation.reconstruction import to_other_photos
     from my3dgen.models.eg3d.lora import LoraOptions
-    from my3dgen.personal.dataset import read_anchors, read_faces, write_anchors
-    from my3dgen.personal.project import project
+    from my3dgen.personal.dataset import read_faces
     from my3dgen.personal.tune import TuneOptions, personalize
 
     # whatever may be wrong is said before anything takes long
@@ -78,11 +77,7 @@ def personalize(args):
     if steps is not None:
         options = replace(options, steps=steps)
     start = time.monotonic()
-    anchors = read_anchors(args.folder, prior.num_ws, prior.config.w_dim, prior.sha256)
-    if anchors is None:
-        writable(args.folder)
-        anchors = project(prior, faces, progress=progress)
-        write_anchors(args.folder, anchors, prior.sha256)
+    anchors = _anchors(args.folder, faces, prior)
     projected = time.monotonic()
     adapter = personalize(prior, faces, anchors, args.rank, progress, options)
     tuned = time.monotonic()
@@ -96,6 +91,20 @@ def personalize(args):
         "seconds": {"project": round(projected - start, 2), "personalize": round(tuned - projected, 2)},
         "id_sim": to_other_photos(prior, prior.personalized(adapter), faces, anchors),
     }
+
+
+def _anchors(folder, faces, prior):
+    """The latents beside the crops; of crops without one they are found first, and written there."""
+    from my3dgen.personal.dataset import read_anchors, read_latents, write_anchors
+    from my3dgen.personal.project import project
+
+    of = prior.num_ws, prior.config.w_dim, prior.sha256
+    missing = [i for i, w in enumerate(read_latents(folder, *of)) if w is None]
+    if missing:
+        writable(folder)
+        found = project(prior, [faces[i] for i in missing], progress=progress)
+        write_anchors(folder, found, prior.sha256, missing)
+    return read_anchors(folder, *of)
 
 
 def download(args):

@@ -27,6 +27,7 @@ from my3dgen.personal.objective import usable
 from my3dgen.writing import replacing, write_picture
 
 EXTRAS = "my3dgen.json"
+FARTHEST = 1e4  # pixels of a crop; what is farther is no landmark, and far more than any number of a camera
 MOST_NUMBERS = 2**20  # of an array that is read: a latent has some thousands, a mask 2 ** 15 bytes
 _OURS = re.compile(r"image_\d+(\.png|_valid\.(npy|png)|_latent\.npy)")
 
@@ -88,26 +89,31 @@ def _earlier(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
 
 
-def write_anchors(folder: str | Path, anchors: Anchors, prior_sha256: str | None = None) -> None:
-    """Write the latents beside the images, and the refined cameras into `dataset.json`.
+def write_anchors(
+    folder: str | Path, anchors: Anchors, prior_sha256: str | None = None, rows: Sequence[int] | None = None
+) -> None:
+    """Write latents beside the images, and the refined cameras into `dataset.json`.
 
     prior_sha256: of the prior that the latents are of, for `read_anchors`.
+    rows: the images that they are of, by their place in `dataset.json`; the others keep theirs. None: all of them.
     """
     folder = Path(folder)
     labels = _labels(folder)
-    if len(labels) != len(anchors.ws):
+    rows = range(len(labels)) if rows is None else rows
+    if len(rows) != len(anchors.ws):
         raise My3DGenError(
-            f"{folder} holds {len(labels)} images but there are {len(anchors.ws)} latents; prepare it anew"
+            f"{folder} holds {len(rows)} images but there are {len(anchors.ws)} latents; prepare it anew"
         )
-    paths = [folder / f"{Path(name).stem}_latent.npy" for name, _ in labels]
+    paths = [_latent_of(folder, labels[row][0]) for row in rows]
     for path in paths:  # first of all, or an interruption would leave two priors' latents beside each other
         path.unlink(missing_ok=True)
-    for path, w in zip(paths, anchors.ws, strict=True):
-        with replacing(path) as file:
-            np.save(file, w[None].float().cpu().numpy())
-    labels = [[name, c.tolist()] for (name, _), c in zip(labels, anchors.cameras, strict=True)]
+    for row, camera in zip(rows, anchors.cameras, strict=True):
+        labels[row] = [labels[row][0], camera.tolist()]
     _write_json(folder / "dataset.json", {"labels": labels})
     _write_json(folder / EXTRAS, _extras(folder) | {"latents_of": prior_sha256})
+    for path, w in zip(paths, anchors.ws, strict=True):  # last: what has a latent has its camera, too
+        with replacing(path) as file:
+            np.save(file, w[None].float().cpu().numpy())
 
 
 def read_faces(folder: str | Path) -> list[Face]:
@@ -129,7 +135,7 @@ def read_faces(folder: str | Path) -> list[Face]:
             landmarks = np.asarray(extra["landmarks"], np.float32)
         else:  # the earlier release keeps none: where the mean face's would lie
             landmarks = mean_landmarks(camera)
-        if not np.isfinite(landmarks).all():
+        if not (np.abs(landmarks) < FARTHEST).all():
             raise My3DGenError(
                 f"the camera of {name} in {folder} does not see a face in front of it; it must be EG3D's 25 numbers"
             )
@@ -159,13 +165,25 @@ def read_anchors(
         My3DGenError: where a latent is unreadable or has another shape than the prior's [L, w_dim], or they are said to be
             another prior's.
     """
+    labels = _labels(Path(folder))
+    ws = read_latents(folder, num_ws, w_dim, prior_sha256)
+    if any(w is None for w in ws):
+        return None
+    cameras = torch.tensor([c for _, c in labels], dtype=torch.float32)
+    return Anchors(torch.stack(ws), cameras, tuple(name for name, _ in labels))
+
+
+def read_latents(
+    folder: str | Path, num_ws: int, w_dim: int, prior_sha256: str | None = None
+) -> list[torch.Tensor | None]:
+    """The latent [L, w_dim] of each image of a folder, None where it is missing; else as `read_anchors`."""
     folder = Path(folder)
-    labels = _labels(folder)
     ws = []
-    for name, _ in labels:
-        path = folder / f"{Path(name).stem}_latent.npy"
+    for name, _ in _labels(folder):
+        path = _latent_of(folder, name)
         if not path.is_file():
-            return None
+            ws.append(None)
+            continue
         w = _read_array(path, "delete it to project anew").astype(np.float32)
         w = w[0] if w.ndim == 3 else w
         if w.shape != (num_ws, w_dim) or not np.isfinite(w).all():
@@ -175,13 +193,16 @@ def read_anchors(
             )
         ws.append(torch.from_numpy(w))
     of = _extras(folder).get("latents_of")
-    if None not in (of, prior_sha256) and of != prior_sha256:
+    if any(w is not None for w in ws) and None not in (of, prior_sha256) and of != prior_sha256:
         raise My3DGenError(
             f"the latents in {folder} are another prior's; run `python -m my3dgen project` with this one to replace them, "
             "or prepare the photos into another folder"
         )
-    cameras = torch.tensor([c for _, c in labels], dtype=torch.float32)
-    return Anchors(torch.stack(ws), cameras, tuple(name for name, _ in labels))
+    return ws
+
+
+def _latent_of(folder: Path, image: str) -> Path:
+    return folder / f"{Path(image).stem}_latent.npy"
 
 
 def _mask_of(folder: Path, image: str, ending: str = "npy") -> Path:
@@ -271,9 +292,9 @@ def _list(value) -> list:
 
 
 def _is_numbers(value, shape: tuple[int, ...]) -> bool:
-    """Whether nested lists hold finite numbers, so many."""
+    """Whether nested lists hold numbers of a size that cameras and landmarks may have, so many."""
     if not shape:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < FARTHEST
     return (
         isinstance(value, list)
         and len(value) == shape[0]
@@ -289,7 +310,7 @@ def _write_json(path: Path, value: dict) -> None:
 def _read_json(path: Path) -> dict:
     try:
         value = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # anybody may have written it
         raise My3DGenError(f"{path} is not readable JSON; prepare the folder anew") from error
     return value if isinstance(value, dict) else {}
 

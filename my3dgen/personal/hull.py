@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.optimize import nnls
 from torch import Tensor
 
-from my3dgen.errors import My3DGenError, require_numbers
+from my3dgen.errors import My3DGenError, require_numbers, whole
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Degradation, Identity
@@ -149,7 +149,7 @@ def fit(
         steps: overrides the options' number; coarse steps shrink in proportion.
 
     Raises:
-        My3DGenError: where the face was refused or the anchors do not fit the prior.
+        My3DGenError: where the face was refused, the anchors do not fit the prior, or the steps are no whole number from 0.
     """
     if face.refused:
         raise My3DGenError(face.refused)
@@ -161,7 +161,7 @@ def fit(
         o = replace(
             o, steps=free.steps, coarse_steps=free.coarse_steps, coarse_resolution=free.coarse_resolution
         )
-    total = o.steps if steps is None else max(int(steps), 0)
+    total = o.steps if steps is None else whole("steps", steps)
     o = replace(o, steps=total, coarse_steps=round(o.coarse_steps * total / max(o.steps, 1)))
     search = _Search(prior, face, degradation or Identity(), anchors, o)
     return search.result(drive(search, "fit", total, progress))

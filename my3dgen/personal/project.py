@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from my3dgen.errors import require_numbers
+from my3dgen.errors import require_numbers, whole
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.device import half_pays, photos_at_once
@@ -107,15 +107,12 @@ def project(
         Anchors: ws [N, L, w_dim], cameras [N, 25], sources.
 
     Raises:
-        My3DGenError: where no face can be used.
+        My3DGenError: where no face can be used, or the steps are no whole number from 0.
     """
     o = options or ProjectOptions.for_prior(prior)
     if steps is not None:
-        o = replace(
-            o,
-            steps=max(int(steps), 0),
-            coarse_steps=round(o.coarse_steps * max(int(steps), 0) / max(o.steps, 1)),
-        )
+        steps = whole("steps", steps)
+        o = replace(o, steps=steps, coarse_steps=round(o.coarse_steps * steps / max(o.steps, 1)))
     faces = usable(faces)
     fit = _Fit(prior, targets(prior, faces, o.background), o)
     drive(fit, "project", o.steps, progress)

@@ -171,6 +171,8 @@ def _full_view(prior: Prior, seed: int) -> Generator:
 
 def _matched(prior: Prior, faces: Sequence[Face], anchors: Anchors, o: TuneOptions) -> Targets:
     faces = usable(faces)
+    if not isinstance(anchors, Anchors):
+        raise My3DGenError(f"Anchors are what `project` gives; got {shown(anchors)}.")
     if len(faces) != len(anchors.ws):
         raise My3DGenError(
             f"got {len(faces)} accepted photos and {len(anchors.ws)} anchors; project these photos first"

@@ -106,7 +106,9 @@ def detection(prior, views: int = 500) -> dict[str, float]:
 def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500) -> dict[str, float]:
     """Final loss of `short` steps from the encoder's guess beside `long` steps from w_avg: same photos, same loss.
 
-    All other options are the prior's default ones. The loss is what fits lower, picture and pull; "picture" is without the pull.
+    The loss is what fits of this prior lower by default, picture and pull; "picture" is without the pull. "published" is
+    the papers' projection, at its own rates along the axes of W and without the pull: compare its "picture". All others
+    have the prior's default options.
 
     Args:
         photos: files; refused ones are left out.
@@ -114,6 +116,7 @@ def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500
     faces = usable(prepare(photos))
     encoder = ProjectOptions.for_prior(prior)
     plain = replace(encoder, use_encoder=False)
+    published = ProjectOptions(use_encoder=False, micro_batch=encoder.micro_batch)
     what, objective = targets(prior, faces, encoder.background), Objective(prior)
 
     def losses(name: str, options: ProjectOptions, steps: int) -> dict[str, float]:
@@ -124,9 +127,7 @@ def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500
             for i in range(len(faces)):
                 out, row = prior.generator.synthesis(ws[i : i + 1], cameras[i : i + 1]), what.rows([i])
                 picture += float(objective.high(out["image"], row) + objective.low(out["image_raw"], row))
-            pull = options.prior_weight * float(
-                Latents(ws[:, :1], options.basis_of(prior)).unlikely().detach()
-            )
+            pull = encoder.prior_weight * float(Latents(ws[:, :1], encoder.basis_of(prior)).unlikely())
         return {
             name: round((picture + pull) / len(faces), 4),
             f"{name}_picture": round(picture / len(faces), 4),
@@ -134,6 +135,7 @@ def encoder_start(prior, photos: Sequence[str], short: int = 50, long: int = 500
 
     return {
         **losses(f"encoder_{short}", encoder, short),
+        **losses(f"published_{long}", published, long),
         **losses(f"w_avg_{long}", plain, long),
         **losses(f"w_avg_{short}", plain, short),
         "photos": len(faces),

@@ -55,11 +55,10 @@ def load_prior(
     target = device_of(device)
     if name_or_path is None:
         name_or_path = os.environ.get("MY3DGEN_PRIOR") or _default(target, progress)
-    try:
-        name = os.fspath(name_or_path)
-    except TypeError as error:
+    if not isinstance(name_or_path, (str, os.PathLike)):
         got = type(name_or_path).__name__
-        raise My3DGenError(f"A prior is given by its name or its file's path; got {got!r}.") from error
+        raise My3DGenError(f"A prior is given by its name or its file's path; got {got!r}.")
+    name = os.fspath(name_or_path)
     path = _find(name, progress)
     try:
         stat = path.stat()
@@ -144,7 +143,7 @@ def _find(name: str, progress: ProgressCallback | None = None) -> Path:
         return asset("heads.safetensors")
     if name in RELEASES:
         return _published(name, progress)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # ~somebody who is unknown stays as it is
     if not path.exists() and not path.suffix:
         raise My3DGenError(
             f"There is no prior {name[:200]!r}; expected {', '.join(NAMES)}, or a .pkl or .safetensors file."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from my3dgen.cameras import look_at_sampler
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, shown
 from my3dgen.models.eg3d import lora
 from my3dgen.models.eg3d.config import CATS, GeneratorConfig
 from my3dgen.models.eg3d.generator import Generator
@@ -148,6 +148,10 @@ class Prior:
         return lora.rows_view(base.generator, rows)
 
     def _require_match(self, adapter: Adapter) -> None:
+        if not hasattr(adapter, "prior_sha256"):
+            raise My3DGenError(
+                f"An adapter is what `personalize` or `load_adapter` gives; got {shown(adapter)}."
+            )
         if adapter.prior_sha256 != self.sha256:
             raise My3DGenError(
                 f"The adapter was made for the prior {adapter.prior_name!r} ({adapter.prior_sha256[:12]}), "
@@ -191,7 +195,12 @@ class Prior:
 
     def _batched(self, name: str, value: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, bool]:
         """The value with a batch dimension on our device, and whether it came without one."""
-        value = torch.as_tensor(value, dtype=torch.float32, device=self.device)
+        try:
+            value = torch.as_tensor(value, dtype=torch.float32, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise My3DGenError(
+                f"{name} is {shown(value)}; it must be numbers of shape {list(shape)}."
+            ) from None
         if (
             tuple(value.shape[-len(shape) :]) != shape
             or value.ndim not in (len(shape), len(shape) + 1)
@@ -200,6 +209,10 @@ class Prior:
             raise My3DGenError(
                 f"{name} has shape {tuple(value.shape)}; the prior {self.name!r} expects {list(shape)} "
                 "or a batch of such."
+            )
+        if not torch.isfinite(value).all():
+            raise My3DGenError(
+                f"{name} holds numbers that are not finite; nothing can be rendered from such."
             )
         single = value.ndim == len(shape)
         return (value.unsqueeze(0) if single else value), single

@@ -138,7 +138,7 @@ def terms(name: str) -> str:
 def cache_folder() -> Path:
     """Where other people's weights are kept: MY3DGEN_CACHE, or my3dgen in the user's cache folder."""
     if folder := os.environ.get("MY3DGEN_CACHE"):
-        return Path(folder).expanduser()
+        return Path(os.path.expanduser(folder))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "my3dgen"
 
 
@@ -161,7 +161,7 @@ def own_source() -> str | Path | None:
         return None
     if re.match(r"https?://", place):
         return place.rstrip("/")
-    folder = Path(place).expanduser()
+    folder = Path(os.path.expanduser(place))
     if folder.is_dir():
         return folder
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", place):

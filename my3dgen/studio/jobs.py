@@ -86,23 +86,6 @@ def reports(session: Session, stream: Iterator[Any]) -> Generator[Progress, None
     raise RuntimeError("a job ended without a result")
 
 
-def whole(name: str, value: Any, least: int, most: int) -> int:
-    """A whole number a client sent, checked."""
-    found = number(name, value, least, most)
-    if found != int(found):
-        raise My3DGenError(f"{name} is {value}; it must be a whole number from {least} to {most}.")
-    return int(found)
-
-
-def number(name: str, value: Any, least: float, most: float) -> float:
-    """A number a client sent, checked."""
-    if value is None:
-        raise My3DGenError(f"{name} is empty; it must be a number from {least} to {most}.")
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
-        raise My3DGenError(f"{name} is {str(value)[:40]}; it must be a number from {least} to {most}.")
-    return float(value)
-
-
 def digest(*parts: Any) -> str:
     """One name for the same things."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

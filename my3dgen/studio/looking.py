@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, number, whole
 from my3dgen.progress import Progress
 from my3dgen.studio import compute
 from my3dgen.studio.figures import SIDES
-from my3dgen.studio.jobs import number, one_of, reports, running, whole
+from my3dgen.studio.jobs import one_of, reports, running
 from my3dgen.studio.session import Model, Session
 
 FORMATS = ("glb", "ply", "mp4", "png")

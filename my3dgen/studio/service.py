@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from my3dgen import layout
-from my3dgen.errors import MOST, My3DGenError
+from my3dgen.errors import MOST, My3DGenError, whole
 from my3dgen.progress import Progress, ProgressCallback
 from my3dgen.studio import compute, examples, photo_set, priors
 from my3dgen.studio.compute import FitOptions
-from my3dgen.studio.jobs import GONE, digest, reports, running, whole
+from my3dgen.studio.jobs import GONE, digest, reports, running
 from my3dgen.studio.registry import Registry
 from my3dgen.studio.session import Model, Photo, Session
 

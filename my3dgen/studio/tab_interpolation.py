@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from my3dgen.errors import My3DGenError
-from my3dgen.studio import compute, figures, inputs, jobs, panels, tasks
+from my3dgen.errors import My3DGenError, whole
+from my3dgen.studio import compute, figures, inputs, panels, tasks
 from my3dgen.studio.flipbook import book, flipbook
 from my3dgen.studio.page import LIGHT, QUIET, Page, numbered
 from my3dgen.studio.session import Model, Session
@@ -126,7 +126,7 @@ def _run(
 def farthest_from(model: Model, anchor: int) -> int:
     """The anchor that differs most from another one of the model's."""
     ws = model.adapter.anchors.ws.flatten(1)
-    return int((ws - ws[jobs.whole("photo", anchor + 1, 1, len(ws)) - 1]).norm(dim=1).argmax())
+    return int((ws - ws[whole("photo", anchor + 1, 1, len(ws)) - 1]).norm(dim=1).argmax())
 
 
 def _show(session: Session, model: Model, outcomes: list[Outcome], *_: Any) -> Shown:

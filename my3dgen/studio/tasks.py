@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from my3dgen.errors import MOST, My3DGenError
+from my3dgen.errors import MOST, My3DGenError, number, whole
 from my3dgen.progress import Progress
 from my3dgen.studio import compute, task_photo
 from my3dgen.studio.figures import FULL, SIDES
-from my3dgen.studio.jobs import digest, forget_stop, number, one_of, reports, running, whole
+from my3dgen.studio.jobs import digest, forget_stop, one_of, reports, running
 from my3dgen.studio.pictures import png
 from my3dgen.studio.service import MOST_STEPS
 from my3dgen.studio.session import Model, Session

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, number
 from my3dgen.evaluation.metrics import embed, identity_similarity
 from my3dgen.faces import Face
 from my3dgen.models.attributes import load_attributes
@@ -177,8 +177,7 @@ def check(attribute: str, strength: float, policy: str) -> None:
     """Raises `My3DGenError` for what cannot be edited."""
     if policy not in POLICIES:
         raise My3DGenError(f"no policy {policy!r}; the policies are {', '.join(POLICIES)}")
-    if not np.isfinite(strength) or abs(strength) > LIMIT:
-        raise My3DGenError(f"the strength is {strength}; it must be a number from -{LIMIT:g} to {LIMIT:g}")
+    number("strength", strength, -LIMIT, LIMIT)
 
 
 def reconstruct(

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from my3dgen.cameras import from_pose, look_at_sampler, split
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, whole
 from my3dgen.evaluation.metrics import embed
 from my3dgen.faces import Face
 from my3dgen.personal.anchors import Anchors
@@ -62,9 +62,7 @@ def interpolate(
         My3DGenError: where only one end is given, there are no two anchors to choose, or a number makes no sense.
     """
     begin, known = clock(), known_faces(references)
-    for name, value, least in (("steps", steps, 2), ("video_frames", video_frames, 0)):
-        if not least <= int(value) <= MOST:
-            raise My3DGenError(f"{name} is {value}; it must be a number from {least} to {MOST}")
+    steps, video_frames = whole("steps", steps, 2, MOST), whole("video_frames", video_frames, 0, MOST)
     whose = None
     if start is None and end is None:
         anchors, whose = anchors_or_strangers(prior, anchors)
@@ -74,9 +72,9 @@ def interpolate(
     faces, ws, seen = zip(
         *(reconstruct(prior, x, fit_steps, progress, anchors) for x in (start, end)), strict=True
     )
-    at = [float(t) for t in np.linspace(0, 1, int(steps))]
+    at = [float(t) for t in np.linspace(0, 1, steps)]
     path = [((1 - t) * ws[0] + t * ws[1], _camera(prior, seen, t, cameras)) for t in at]
-    film = np.linspace(0, 1, int(video_frames)) if video_frames else ()
+    film = np.linspace(0, 1, video_frames) if video_frames else ()
     ticker = Ticker("interpolate", len(path) + len(film), progress)
     pivot = prior.config.camera_pivot
     sides = [look_at_sampler(y, p, pivot=pivot) for y, p in SIDES]

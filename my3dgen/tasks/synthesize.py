@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from my3dgen.cameras import look_at_sampler
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, number, whole
 from my3dgen.evaluation.metrics import identity_similarity, perceptual_network
 from my3dgen.evaluation.sheets import grid
 from my3dgen.faces import Face
@@ -66,22 +66,19 @@ def synthesize(
         My3DGenError: where a number or the rule makes no sense, or the anchors belong to another prior.
     """
     start = time.monotonic()
-    if not 1 <= int(count) <= MOST:
-        raise My3DGenError(f"count is {count}; it must be a number from 1 to {MOST}")
-    if seed < 0:
-        raise My3DGenError(f"seed is {seed}; it must be 0 or more")
+    count, seed = whole("count", count, 1, MOST), whole("seed", seed)
     against = known_faces(references)
     known, whose = anchors_or_strangers(prior, anchors)
     rng = np.random.default_rng(seed)
-    alpha = weights(len(known), int(count), rng, rule, strength)
-    views = rng.uniform(-1, 1, (int(count), 2)) * (YAW, PITCH)  # drawn also where yaw is given
+    alpha = weights(len(known), count, rng, rule, strength)
+    views = rng.uniform(-1, 1, (count, 2)) * (YAW, PITCH)  # drawn also where yaw is given
     latents = torch.einsum("kn,nlw->klw", torch.from_numpy(alpha).float(), known.ws)
     pivot = prior.config.camera_pivot
     if yaw is None:
         cameras = [look_at_sampler(y, p, pivot=pivot) for y, p in views]
     else:
-        cameras = [front(prior, float(yaw))] * int(count)
-    ticker, frames = Ticker("synthesize", int(count), progress), []
+        cameras = [front(prior, yaw)] * count
+    ticker, frames = Ticker("synthesize", count, progress), []
     for w, c in zip(latents, cameras, strict=True):
         frames += render_views(prior, w, [c])
         if not ticker.tick(len(frames), preview=frames[-1]):
@@ -116,8 +113,7 @@ def weights(anchors: int, count: int, rng: np.random.Generator, rule: str, stren
     """
     if rule not in RULES:
         raise My3DGenError(f"no rule {rule!r}; the rules are {', '.join(RULES)}")
-    if not 0 <= strength <= 1:
-        raise My3DGenError(f"the strength is {strength}; it must be a number from 0 to 1")
+    strength = number("strength", strength, 0, 1)
     if rule == "dirichlet":
         alpha = rng.dirichlet(np.full(anchors, min(1.0, MIXED / anchors)), count)
     else:

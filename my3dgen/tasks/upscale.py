@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from my3dgen.cameras import camera
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, whole
 from my3dgen.evaluation.metrics import identity_similarity
 from my3dgen.faces import Face, PrepareOptions, QualityLimits, align, cats, pose, prepare, read
 from my3dgen.personal.degradations import Downsampled, area
@@ -124,11 +124,7 @@ def _figures(image, render, lanczos, views, small: _Small, known: list[Face]) ->
 
 def _demonstration(photo, size: int, kind: str) -> _Small:
     face = one_face(photo, kind)
-    if not isinstance(size, (int, np.integer)) or not SMALLEST <= size <= LARGEST:
-        raise My3DGenError(
-            f"The size is {size!r}; it must be a whole number from {SMALLEST} to {LARGEST} pixels."
-        )
-    return _Small(face, int(size), truth=face)
+    return _Small(face, whole("size", size, SMALLEST, LARGEST), truth=face)
 
 
 def _small(photo, kind: str) -> _Small:

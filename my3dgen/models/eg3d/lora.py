@@ -14,6 +14,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -44,15 +45,15 @@ class LoraOptions:
     decoder: bool = False  # the decoder is tuned, too (the paper's text says so, its release does not)
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
+        whole = isinstance(self.rank, Integral) and not isinstance(self.rank, bool)
         if not (whole and 1 <= self.rank <= MAX_RANK):
             raise My3DGenError(
                 f"The rank is {shown(self.rank)}; it must be a whole number from 1 to {MAX_RANK}."
             )
-        number = isinstance(self.alpha, (int, float)) and not isinstance(self.alpha, bool)
+        number = isinstance(self.alpha, Real) and not isinstance(self.alpha, bool)
         if not (number and 0 < self.alpha <= 1e6):
             raise My3DGenError(f"alpha is {shown(self.alpha)}; it must be a positive number.")
-        if not (isinstance(self.const_rank, int) and 0 <= self.const_rank <= MAX_RANK):
+        if not (isinstance(self.const_rank, Integral) and 0 <= self.const_rank <= MAX_RANK):
             raise My3DGenError(
                 f"const_rank is {shown(self.const_rank)}; it must be a whole number from 0 to {MAX_RANK}."
             )
