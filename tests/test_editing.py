@@ -209,7 +209,7 @@ def test_editing_a_photo_fits_it_first(prior, faces):
 def test_impossible_edits_say_what_to_do(prior, me, faces):
     for arguments, message in (
         ((me, 0, "hat"), "no attribute 'hat'"),
-        ((me, 0, "smile", 9.0), "from -4 to 4"),
+        ((me, 0, "smile", 9.0), "from -4.0 to 4.0"),
         ((me, 0, "smile", 1.0, "jump"), "project, stop, continue"),
         ((me, 99), "numbered 0 to 3"),
         ((prior, 0), "pass anchors="),

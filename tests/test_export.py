@@ -304,7 +304,10 @@ def test_export_refuses_what_it_cannot_do(prior, ws, tmp_path):
         ({"ws": ws, "formats": ("obj",)}, "formats of an export"),
         ({"ws": None}, "no face to export"),
         ({"ws": ws[0]}, "expects one latent"),
-        ({"ws": ws, "formats": ("png", "mp4"), "frames": 2000}, "1 to 1000 frames"),
+        (
+            {"ws": ws, "formats": ("png", "mp4"), "frames": 2000},
+            "frames is 2000; it must be a number from 1 to 1000",
+        ),
         ({"ws": ws, "formats": ("png", "glb"), "resolution": 600}, "from 16 to 512"),
     ):
         with pytest.raises(my3dgen.My3DGenError, match=message):

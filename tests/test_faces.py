@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from my3dgen.faces.detect import detect, landmarks
 from my3dgen.faces.pose import estimate
 from my3dgen.faces.read import read
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 PERSON = skimage.data.astronaut()  # uint8 [512, 512, 3], one face
 
 
@@ -295,6 +297,15 @@ def test_angles_are_warned_about_and_refused():
     assert "degrees down" in judged(0, 0.6).warnings[0]
     for verdict in (judged(0.7), judged(0, -0.6)):
         assert_one_sentence(verdict.warnings[0])
+
+
+def test_a_photo_that_stands_on_its_head_is_named():
+    """The detector sees a face in it, and landmarks of one can be laid over it."""
+    photo = np.asarray(Image.open(EXAMPLES / "ada" / "photo_00.jpg"))
+    for upright in (photo, PERSON):
+        assert "upside down" in only(np.ascontiguousarray(upright[::-1, ::-1])).refused
+        assert not (only(upright).refused or "")
+    assert "upside down" not in only(np.full((300, 300, 3), 128, np.uint8)).refused
 
 
 def test_a_cut_off_face():

@@ -78,6 +78,15 @@ def test_a_large_picture_of_nothing_is_no_small_face(prior):
         my3dgen.upscale(prior, ramp)
 
 
+def test_a_large_photo_is_not_called_too_small(prior):
+    dark = (np.asarray(Image.open(PHOTO).convert("RGB")) * 0.02).astype(np.uint8)
+    large = np.asarray(Image.fromarray(dark).resize((800, 800)))
+    with pytest.raises(my3dgen.My3DGenError) as caught:
+        my3dgen.upscale(prior, large)
+    assert "dark" in str(caught.value) or "black" in str(caught.value)
+    assert "too small" not in str(caught.value)
+
+
 def test_a_mask_is_turned_as_its_file_says(face, tmp_path):
     """Half of it is white; a viewer shows the upper half, whichever way the pixels lie in the file."""
     upper = np.zeros((512, 512), np.uint8)
@@ -132,6 +141,9 @@ def test_things_of_the_wrong_kind_are_named(prior, face):
         (lambda: my3dgen.edit(prior, face, strength="x"), "strength is x"),
         (lambda: my3dgen.interpolate(prior, steps=2.5), "steps is 2.5; it must be a whole number"),
         (lambda: my3dgen.upscale(prior, face, size=8), "size is 8"),
+        (lambda: my3dgen.export(prior, w, ("glb",), resolution=32.5), "resolution is 32.5"),
+        (lambda: my3dgen.export(prior, w, ("mp4",), frames="x"), "frames is x"),
+        (lambda: my3dgen.inpaint(prior, face, mask=np.ones((0, 0), np.uint8)), "A mask is a bool or uint8"),
     ):
         with pytest.raises(my3dgen.My3DGenError, match=says):
             call()

@@ -65,6 +65,8 @@ def test_an_adapter_downloads_no_prior(monkeypatch, tmp_path: Path):
     for ask in (service.load_adapter, service.model_for):
         with pytest.raises(My3DGenError, match="choose that prior in Personalize"):
             ask(session, "ffhq")
+    session.prior = "ffhq"  # chosen in Personalize, where its licence is shown
+    assert service.model_for(session, "ffhq").prior == "ffhq"
 
 
 def test_an_empty_session_has_nothing_to_delete():

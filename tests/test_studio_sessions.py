@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from my3dgen.progress import Progress
 from my3dgen.studio import jobs
 from my3dgen.studio.page import numbered
 from my3dgen.studio.registry import LATE_SECONDS, LEFT_SECONDS, Registry, upload_root
-from my3dgen.studio.session import LENT, MODELS, RESULT_BYTES
+from my3dgen.studio.session import LENT, MODELS, RESULT_BYTES, UPLOADS
 
 
 def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -44,6 +45,40 @@ def test_sessions_expire_and_are_deleted_whole(monkeypatch: pytest.MonkeyPatch, 
     assert registry.delete("another")
     assert not upload.parent.exists()
     assert not registry.delete("another")
+
+
+def test_a_long_session_lets_go_of_what_it_sent_long_ago(monkeypatch, tmp_path: Path):
+    """All but what it still points to, and what somebody else sent, too."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    registry = Registry()
+    session, other = registry.get("me"), registry.get("another")
+    files = [tmp_path / f"{i}" / "frame.jpg" for i in range(UPLOADS + 6)]
+    for file in files:
+        file.parent.mkdir()
+        file.write_bytes(b"photo")
+    first, shown, lent, shared, *rest = files
+    session.photos = [SimpleNamespace(original=str(first))]
+    session.photo, session.lent = str(shown), OrderedDict({str(lent): None})
+    registry.owns_uploads(other, [str(shared)])
+    for file in files:
+        registry.owns_uploads(session, [str(file)])
+    assert all(file.exists() for file in (first, shown, lent, shared, *rest[2:]))
+    assert not any(file.exists() for file in rest[:2])
+    registry.delete("me")
+    assert [file for file in files if file.exists()] == [shared]
+    registry.delete("another")
+    assert not shared.exists()
+
+
+def test_only_folders_of_sessions_are_tidied_up(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    left = Registry().get("before").folder
+    others = [tmp_path / name for name in ("my3dgen-main", "my3dgen-1000", left.name + "0")]
+    for folder in (left, *others):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    Registry().tidy()
+    assert not left.exists() and all(folder.exists() for folder in others)
 
 
 def test_a_photo_that_is_sent_anew_outlives_the_session_that_sent_it_before(monkeypatch, tmp_path: Path):

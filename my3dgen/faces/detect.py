@@ -33,6 +33,11 @@ class DetectOptions:
     patch_box: float = 312.0  # width of the face's box in the picture that the predictor sees
 
 
+SURE = (
+    1.0  # scores of upright faces mostly lie above it, of those upside down (in 84 photos) at 0.64 and below
+)
+
+
 @dataclass(frozen=True)
 class Detection:
     """One face as the detector found it."""
@@ -104,6 +109,19 @@ def detect(photo: np.ndarray, options: DetectOptions | None = None) -> list[Dete
     if not found and longest > 1.2 * options.second_side:
         found = _search(photo, options.third_side, longest)
     return _distinct(found)
+
+
+def upside_down(photo: np.ndarray, found: list[Detection], options: DetectOptions | None = None) -> bool:
+    """Whether a photo in which `detect` found these faces, or none, stands on its head.
+
+    The detector also sees faces in what is turned by half a turn, but is less sure of them. Only where it is unsure
+    the photo is turned and searched once more.
+    """
+    best = max((detection.score for detection in found), default=0.0)
+    if best >= SURE:
+        return False
+    turned = detect(np.ascontiguousarray(photo[::-1, ::-1]), options)
+    return max((detection.score for detection in turned), default=0.0) > best
 
 
 def _distinct(found: list[Detection]) -> list[Detection]:

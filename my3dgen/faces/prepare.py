@@ -91,6 +91,8 @@ def _prepare_one(photo: read.PhotoSource, source: str, options: PrepareOptions, 
 
 def _find(face: Face, pixels: np.ndarray, options: PrepareOptions) -> Face:
     found = detect.detect(pixels, options.detect)
+    if detect.upside_down(pixels, found, options.detect):
+        return replace(face, refused="The photo is upside down; turn it by half a turn.")
     if not found:
         return replace(face, refused=quality.no_face(pixels))
     warnings = face.warnings

@@ -97,7 +97,8 @@ def _grey(mask) -> np.ndarray:
 
 
 def _drawn(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 2, 3, 4))
+    flat = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 2, 3, 4))
+    return flat and 0 not in shape
 
 
 def _require_photo_size(grey: np.ndarray, face: Face) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ LEFT_SECONDS = (
 LATE_SECONDS = 10.0  # so long after it was closed, what a page asks is no sign that it is back
 # at most so many at once; beyond it empty ones go first, then the longest idle without a job
 SESSION_LIMIT = 64
+SESSION_FOLDER = re.compile(r"my3dgen-[0-9a-f]{32}")
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
 ERASED_SECONDS = (
@@ -67,7 +69,9 @@ class Registry:
             gone = []
             if key not in self._sessions:
                 gone = self._make_room()
-                self._sessions[key] = Session(upload_root() / f"my3dgen-{secrets.token_hex(16)}")
+                self._sessions[key] = Session(
+                    upload_root() / f"my3dgen-{secrets.token_hex(16)}"
+                )  # SESSION_FOLDER
             session = self._sessions[key]
         for each in gone:  # its files take a while; nobody else waits for that
             self._erase(each)
@@ -102,19 +106,21 @@ class Registry:
         return there
 
     def owns_uploads(self, session: Session, paths: Iterable[str]) -> None:
-        """Note files a visitor sent, so that they go when the session goes.
+        """Note files a visitor sent, so that they go when the session goes, or when many newer ones came.
 
         Raises `My3DGenError` once it was deleted: nobody would ever let go of them.
         """
         with self._lock:
             if session.deleted:
                 raise My3DGenError(GONE)
-            for path in set(paths):
+            for path in dict.fromkeys(paths):
                 if not _is_upload(path):
                     continue
                 self._uploads[path] += path not in session.uploads
-                session.uploads.add(path)
+                session.note_upload(path)
                 self._inodes[path] = Path(path).stat().st_ino
+            old = session.old_uploads()
+        self._release(session, old)
 
     def sweep(self) -> None:
         """Delete sessions idle for too long; keep the files of the others from ageing out of the cache."""
@@ -139,7 +145,11 @@ class Registry:
     def tidy(self) -> None:
         """Remove what a server that was killed left behind (called before the first visitor)."""
         for folder in upload_root().glob("my3dgen-*"):
-            if time.time() - folder.stat().st_mtime > LEFTOVER_SECONDS:
+            # others may keep what they like in a folder that Gradio was told to use
+            if (
+                SESSION_FOLDER.fullmatch(folder.name)
+                and time.time() - folder.stat().st_mtime > LEFTOVER_SECONDS
+            ):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def clear(self) -> None:
@@ -172,14 +182,24 @@ class Registry:
         self.on_delete(adapters)
         with self._lock:
             self._erased.append((time.monotonic(), session.folder, adapters))
-            self._uploads.subtract(session.uploads)
-            unused = {path: self._inodes.pop(path) for path in session.uploads if self._uploads[path] <= 0}
-            for path in unused:
-                del self._uploads[path]
-        for path, inode in unused.items():
-            _remove_upload(path, inode)
+        self._release(session, tuple(session.uploads))
         shutil.rmtree(session.folder, ignore_errors=True)
         session.forget()
+
+    def _release(self, session: Session, paths: Iterable[str]) -> None:
+        """A session lets go of uploads; what nobody else sent, too, is removed."""
+        unused = {}
+        with self._lock:
+            for path in paths:
+                if path not in session.uploads:  # somebody was sooner
+                    continue
+                del session.uploads[path]
+                self._uploads[path] -= 1
+                if self._uploads[path] <= 0:
+                    del self._uploads[path]
+                    unused[path] = self._inodes.pop(path)
+        for path, inode in unused.items():
+            _remove_upload(path, inode)
 
     def _erase_again(self) -> None:
         """What was deleted in the last minutes: a job that had not yet noticed may have put something back."""

@@ -214,11 +214,11 @@ def fit_label(options: FitOptions, person: str | None, photos: int, stopped: boo
 def load_adapter(session: Session, path: str) -> Model:
     """Add an adapter file to the session's models and choose it."""
     REGISTRY.owns_uploads(session, filter(None, [path]))
-    adapter, prior = _read_adapter(path)
+    adapter, prior = _read_adapter(session, path)
     # does it fit that prior? Better said now than at the first task. Not `compute.personalized`, which keeps what it makes
     compute.prior(prior).personalized(adapter)
     with session.lock:
-        uploaded = sum(not model.key for model in session.models.values())
+        uploaded = sum(not model.faces for model in session.models.values())
     label = f"{prior} · rank {adapter.rank} · uploaded file" + (f" {uploaded + 1}" if uploaded else "")
     return _keep(session, adapter, prior, label)
 
@@ -230,7 +230,7 @@ def model_for(session: Session, path: str | None) -> Model:
         REGISTRY.owns_uploads(session, [path])
         model = session.lent.get(path)
         if model is None:
-            adapter, prior = _read_adapter(path)
+            adapter, prior = _read_adapter(session, path)
             model = Model(digest(path), "", "", adapter, prior, path, (), {})
         compute.forget([id(old.adapter) for old in session.remember_lent(path, model)])
         return model
@@ -246,17 +246,18 @@ def choose(session: Session, model_id: Any) -> None:
         session.current = model_id
 
 
-def _read_adapter(path: str) -> tuple[Any, str]:
+def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
+    """An adapter file and the name of its prior, which is downloaded only for who chose it: its licence was shown then."""
     import my3dgen
 
     if not path:
         raise My3DGenError("No adapter file was sent; choose the .safetensors that personalizing gave you.")
     adapter = my3dgen.load_adapter(path)
     prior = _prior_of(adapter)
-    if not priors.installed(prior):
+    if not priors.installed(prior) and session.prior != prior:
         raise My3DGenError(
             f"The adapter was made for {prior!r}, whose file this server does not have; choose that prior in Personalize "
-            "first, which says what it asks of you."
+            "first, which says what it asks of you, and load the adapter again: it is then downloaded."
         )
     return adapter, prior
 

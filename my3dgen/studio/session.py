@@ -26,6 +26,7 @@ RESULT_BYTES = (
 FACES = 6  # prepared task photos a session keeps
 MODELS = 24  # models a session keeps
 LENT = 8  # adapters that came with calls and a session keeps; as many as `compute` keeps ready
+UPLOADS = 128  # files that a session sent and keeps besides its photos: more than calls can be waiting with
 GONE = "Your data was deleted while this was running, so there is no result."
 
 
@@ -74,7 +75,9 @@ class Session:
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     full: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # fully tuned priors by model
     newest: dict[str, list[set[str]]] = field(default_factory=dict)  # folders of each purpose's newest files
-    uploads: set[str] = field(default_factory=set)  # files the visitor sent
+    uploads: OrderedDict[str, None] = field(
+        default_factory=OrderedDict
+    )  # files the visitor sent, those last sent or used at the end
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
     second: str | None = None  # the held-out photo that was last chosen as a task's second one
     picked: object = None  # the newest request for an example person; older ones change nothing
@@ -105,6 +108,18 @@ class Session:
     def holds(self, path: str) -> bool:
         """Whether a file was made here, as copies of an example person's held-out photos are; uploads lie elsewhere."""
         return self.folder in Path(path).parents
+
+    def note_upload(self, path: str) -> None:
+        """A file the visitor sent, or uses again."""
+        self.uploads[path] = None
+        self.uploads.move_to_end(path)
+
+    def old_uploads(self) -> list[str]:
+        """What was sent so long ago that it may go: all but the newest, and what is still pointed to."""
+        with self.lock:
+            used = {self.photo, self.second, *self.lent}
+            used |= {photo.original for photo in self.photos if isinstance(photo.original, str)}
+            return [path for path in tuple(self.uploads)[:-UPLOADS] if path not in used]
 
     def drop_example_photo(self) -> None:
         """Another person came: the photos for tasks go that are held-out ones of an example person."""

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, whole
 from my3dgen.progress import ProgressCallback
 from my3dgen.tasks.look import front, render_view
-from my3dgen.tasks.mesh import behind, find_wall, mesh, require_resolution, seen, write_mesh
-from my3dgen.tasks.video import require_frames, turntable, write_video
+from my3dgen.tasks.mesh import RESOLUTIONS, behind, find_wall, mesh, seen, write_mesh
+from my3dgen.tasks.video import FRAMES, turntable, write_video
 from my3dgen.writing import write_picture
 
 # format -> the file's name in the folder
@@ -72,9 +72,9 @@ def export(
         got = ", ".join(repr(str(name)[:20]) for name in unknown[:4]) or "none"
         raise My3DGenError(f"The formats of an export are {', '.join(FILES)}; got {got}.")
     if {"glb", "ply"} & set(wanted):
-        require_resolution(resolution)
+        resolution = whole("resolution", resolution, *RESOLUTIONS)
     if "mp4" in wanted:
-        require_frames(frames)
+        frames = whole("frames", frames, *FRAMES)
     ws = _face(prior, ws, anchor)
     folder, written = Path(out), {}
     paths = {name: folder / FILES[name] for name in wanted}

@@ -18,13 +18,14 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, whole
 from my3dgen.models.eg3d.volume import PORTION, make_rays
 from my3dgen.progress import ProgressCallback, Ticker
 from my3dgen.writing import replacing
 
 HALF = math.log(2.0)  # optical depth at which half the light is absorbed
 OPAQUE = 1e4  # an optical depth that nothing passes
+RESOLUTIONS = (16, 512)  # samples along a side that a mesh may have
 PROBE = 48  # side of the grid of columns that locate the wall
 MARGIN = 0.02  # of the box: what is cut away in front of the wall, since its own surface is uneven
 SHOULDERS = 0.3  # of the box from below: what the box may cut through at its sides
@@ -72,7 +73,7 @@ def mesh(prior, ws: Tensor, resolution: int = 128, progress: ProgressCallback | 
     Raises:
         My3DGenError: for a resolution out of range, where nothing in the box is opaque, or where stopped.
     """
-    require_resolution(resolution)
+    resolution = whole("resolution", resolution, *RESOLUTIONS)
     prior.require_latent(ws)
     planes = prior.generator.planes(ws[None].to(prior.device))
     wall = find_wall(prior, planes)
@@ -80,12 +81,6 @@ def mesh(prior, ws: Tensor, resolution: int = 128, progress: ProgressCallback | 
     field = _solid(rate, wall, prior.config.box_warp)
     vertices, faces = _triangles(field, prior.config.box_warp)
     return Mesh(vertices, faces, _colours(prior, planes, vertices))
-
-
-def require_resolution(resolution: int) -> None:
-    """Raise My3DGenError where a mesh cannot have so many samples along a side."""
-    if not 16 <= resolution <= 512:
-        raise My3DGenError(f"The mesh's resolution is {resolution}; it must be from 16 to 512.")
 
 
 @torch.no_grad()

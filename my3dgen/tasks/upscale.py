@@ -145,7 +145,11 @@ def _small(photo, kind: str) -> _Small:
     if not face.refused:
         return _as_it_is(face, len(face.image) / face.placement.scale / growth)
     height, width = pixels.shape[:2]
-    if height != width or width > LARGEST or face.landmarks is not None:
+    if (
+        face.landmarks is not None or max(height, width) >= DETECT_AT
+    ):  # it was not too small to find a face in
+        raise My3DGenError(f"{name}: {face.refused}")
+    if height != width or width > LARGEST:
         raise My3DGenError(
             f"{name} ({width} x {height} pixels): {face.refused} A photo too small to find a face in must be square, "
             f"cut as the standard crop, and at most {LARGEST} pixels wide."

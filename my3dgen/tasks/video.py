@@ -11,11 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from my3dgen.cameras import orbit
-from my3dgen.errors import My3DGenError
+from my3dgen.errors import My3DGenError, whole
 from my3dgen.progress import ProgressCallback, Ticker
 from my3dgen.tasks.look import render_views
 from my3dgen.writing import replacing
 
+FRAMES = (1, 1000)  # pictures that a turntable may have
 YAW, PITCH = 0.45, 0.12  # radians; further round, a prior guesses what it has hardly seen
 # Without this, players take small films for another colour standard than large ones and skin changes its hue.
 _COLOURS = (
@@ -46,7 +47,7 @@ def turntable(
     Raises:
         My3DGenError: for a number of frames out of range.
     """
-    require_frames(frames)
+    frames = whole("frames", frames, *FRAMES)
     cameras = orbit(frames, yaw, pitch, pivot=prior.config.camera_pivot)
     pictures, ticker = [], Ticker("film", frames, progress)
     for picture in render_views(prior, ws, cameras):
@@ -54,12 +55,6 @@ def turntable(
         if not ticker.tick(len(pictures)):
             break
     return pictures
-
-
-def require_frames(frames: int) -> None:
-    """Raise My3DGenError where a turntable cannot have so many frames."""
-    if not 1 <= frames <= 1000:
-        raise My3DGenError(f"A turntable has 1 to 1000 frames; got {frames}.")
 
 
 def side_by_side(
