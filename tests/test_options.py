@@ -2,9 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
 
 import my3dgen
+from my3dgen.errors import whole
 from my3dgen.personal.hull import HullOptions
 
 
@@ -44,3 +46,10 @@ def test_numbers_that_make_no_sense_are_refused(options, bad: dict, says: str):
     with pytest.raises(my3dgen.My3DGenError, match=re.escape(says)) as caught:
         options(**bad)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "1", True, 2.5, 11])
+def test_numbers_are_checked(value):
+    with pytest.raises(my3dgen.My3DGenError, match="rank is"):
+        whole("rank", value, 1, 10)
+    assert [whole("rank", good, 1, 10) for good in (3, 3.0, np.int64(3))] == [3, 3, 3]

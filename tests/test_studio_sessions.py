@@ -58,7 +58,7 @@ def test_a_long_session_lets_go_of_what_it_sent_long_ago(monkeypatch, tmp_path: 
         file.write_bytes(b"photo")
     first, shown, lent, shared, *rest = files
     session.photos = [SimpleNamespace(original=str(first))]
-    session.photo, session.lent = str(shown), OrderedDict({str(lent): None})
+    session.photo, session.lent = str(shown), OrderedDict({str(lent): SimpleNamespace(adapter=None)})
     registry.owns_uploads(other, [str(shared)])
     for file in files:
         registry.owns_uploads(session, [str(file)])
