@@ -119,8 +119,7 @@ class Registry:
                 self._uploads[path] += path not in session.uploads
                 session.note_upload(path)
                 self._inodes[path] = Path(path).stat().st_ino
-            old = session.old_uploads()
-        self._release(session, old)
+        self._release(session, session.old_uploads())
 
     def sweep(self) -> None:
         """Delete sessions idle for too long; keep the files of the others from ageing out of the cache."""
