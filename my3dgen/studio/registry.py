@@ -31,7 +31,7 @@ LEFT_SECONDS = (
 LATE_SECONDS = 10.0  # so long after it was closed, what a page asks is no sign that it is back
 # at most so many at once; beyond it empty ones go first, then the longest idle without a job
 SESSION_LIMIT = 64
-SESSION_FOLDER = re.compile(r"my3dgen-[0-9a-f]{32}")
+SESSION_FOLDER = re.compile(r"my3dgen-[0-9a-f]{32}")  # as `get` names them
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
 ERASED_SECONDS = (
@@ -69,9 +69,7 @@ class Registry:
             gone = []
             if key not in self._sessions:
                 gone = self._make_room()
-                self._sessions[key] = Session(
-                    upload_root() / f"my3dgen-{secrets.token_hex(16)}"
-                )  # SESSION_FOLDER
+                self._sessions[key] = Session(upload_root() / f"my3dgen-{secrets.token_hex(16)}")
             session = self._sessions[key]
         for each in gone:  # its files take a while; nobody else waits for that
             self._erase(each)
