@@ -17,7 +17,7 @@ from my3dgen.faces import Face, prepare, quality, set_warnings
 from my3dgen.faces.align import five_points, place
 from my3dgen.faces.detect import detect, landmarks
 from my3dgen.faces.pose import estimate
-from my3dgen.faces.read import read
+from my3dgen.faces.read import read, scans
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PERSON = skimage.data.astronaut()  # uint8 [512, 512, 3], one face
@@ -118,8 +118,24 @@ def test_animation_gives_its_first_frame_and_a_warning():
     frames = [Image.fromarray(PERSON), Image.fromarray(255 - PERSON)]
     photo = read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert np.abs(photo.pixels.astype(int) - PERSON).mean() < 15
-    assert len(photo.warnings) == 1 and "2 frames" in photo.warnings[0]
+    assert len(photo.warnings) == 1 and "animation" in photo.warnings[0]
     assert_one_sentence(photo.warnings[0])
+
+
+def test_a_jpeg_of_very_many_scans_is_refused():
+    """Each costs time for all pixels, and next to nothing in the file."""
+    progressive = encoded(Image.fromarray(PERSON), "JPEG", progressive=True)
+    assert 2 < scans(progressive) < 20 and scans(encoded(Image.fromarray(PERSON), "JPEG")) == 1
+    assert read(progressive).pixels.shape == PERSON.shape
+    last, end = progressive.rindex(b"\xff\xda"), progressive.rindex(b"\xff\xd9")
+    many = progressive[:end] + progressive[last:end] * 200 + progressive[end:]
+    assert scans(many) == scans(progressive) + 200
+    with pytest.raises(My3DGenError, match="too long to decode"):
+        read(many)
+    assert scans(progressive + many) == scans(progressive), (
+        "what follows the picture, a film for one, is no scan of it"
+    )
+    assert scans(b"\xff\xd8") == scans(b"\xff\xd8\xff\xda") - 1 == 0, "cut short"
 
 
 def test_large_photos_are_shrunk():

@@ -19,6 +19,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from my3dgen.studio.gate import MOST_BYTES
+
 RED, BLUE = (200, 60, 60), (60, 60, 200)
 ENDPOINTS = {
     "/prepare",
@@ -240,10 +242,47 @@ def test_no_address_is_fetched_for_a_client_and_no_page_is_saved(app: Served):
         app, "render", [fetched, 0, 0, None]
     )  # to any component, not only to those for files
     assert status == "error" and "fetches nothing" in answer
-    closed = (f"file={elsewhere}", f"file=/{elsewhere}", f"file/{elsewhere}", "deep_link?session_hash=abc")
+    closed = (
+        *(f"file={elsewhere}", f"file=/{elsewhere}", f"file/{elsewhere}", "deep_link?session_hash=abc"),
+        *("process_recording", "component_server", "custom_component/x/server/t/f"),
+    )
     for path in closed:
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{app.url}/gradio_api/{path}")
+
+
+def test_no_copy_of_a_face_is_kept_on_its_way(app: Served):
+    _, answer = _call(app, "load_example", ["anna"])
+    path = json.loads(answer)[0][0]["image"]["path"]
+    with urllib.request.urlopen(f"{app.url}/gradio_api/file={path}", timeout=60) as response:
+        assert response.headers["cache-control"] == "no-store" and response.read(4)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_request_larger_than_any_of_the_page_is_refused(app: Served, chunked: bool):
+    body = b'{"data": ["' + b"x" * MOST_BYTES + b'"]}'
+    with pytest.raises((urllib.error.HTTPError, OSError)) as caught:
+        urllib.request.urlopen(
+            urllib.request.Request(
+                f"{app.url}/gradio_api/call/load_example",
+                iter([body]) if chunked else body,
+                {"Content-Type": "application/json"},
+            ),
+            timeout=60,
+        )
+    # it may be refused while it is being sent
+    assert not isinstance(caught.value, urllib.error.HTTPError) or caught.value.code in (400, 413)
+    assert _call(app, "load_example", ["anna"])[0] == "complete"
+
+
+def test_a_file_that_went_with_its_session_is_asked_for_again(app: Served):
+    """Its name is in no log, nor what else a client puts there."""
+    before = len(app.log.read_text())
+    gone = {"path": f"{app.folder}-before/berta.jpg\nERROR forged", "meta": {"_type": "gradio.FileData"}}
+    status, answer = _call(app, "invert", [gone, 0, 0, None])
+    assert status == "error" and "choose it again" in answer
+    said = app.log.read_text()[before:]
+    assert "berta" not in said and "forged" not in said and "Traceback" not in said
 
 
 def test_what_is_no_file_gets_a_sentence_and_stays_out_of_the_log(app: Served, client: Client):

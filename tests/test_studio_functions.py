@@ -60,6 +60,8 @@ def test_an_adapter_downloads_no_prior(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(service.priors, "installed", lambda name: name == "heads")
     monkeypatch.setattr("my3dgen.load_adapter", lambda path: SimpleNamespace(prior_name=path))
+    fits = SimpleNamespace(personalized=lambda adapter: None)
+    monkeypatch.setattr(service.compute, "prior", lambda name: fits)
     session = Registry().get("me")
     assert service.model_for(session, "heads").prior == "heads"
     for ask in (service.load_adapter, service.model_for):

@@ -13,9 +13,9 @@ import pytest
 
 from my3dgen.errors import My3DGenError
 from my3dgen.progress import Progress
-from my3dgen.studio import jobs
+from my3dgen.studio import folders, jobs
 from my3dgen.studio.page import numbered
-from my3dgen.studio.registry import LATE_SECONDS, LEFT_SECONDS, Registry, upload_root
+from my3dgen.studio.registry import LATE_SECONDS, LEFT_SECONDS, SPARED_SECONDS, Registry, upload_root
 from my3dgen.studio.session import LENT, MODELS, RESULT_BYTES, UPLOADS
 
 
@@ -117,9 +117,45 @@ def test_who_waits_for_a_turn_does_not_make_room_for_somebody_else():
     waiting, idle = registry.get("a"), registry.get("b")
     jobs.wait(waiting, "fit")
     waiting.photos = idle.photos = [object()]
-    waiting.used -= 100
+    waiting.used -= 2 * SPARED_SECONDS
+    idle.used -= SPARED_SECONDS
     registry.get("c")
     assert idle.deleted and not waiting.deleted
+
+
+def test_newcomers_cost_nobody_what_is_in_use():
+    """Nor do those who only say that something of theirs waits."""
+    registry = Registry(limit=3)
+    mine, other = registry.get("a"), registry.get("b")
+    mine.photos = other.models["m"] = [object()]
+    for i in range(9):
+        jobs.wait(registry.get(f"made up {i}"), "fit")
+    assert not mine.deleted and not other.deleted
+    registry.get("made up 8").photos = [object()]
+    with pytest.raises(My3DGenError, match="no room for another visitor"):
+        registry.get("d")
+    assert registry.get("a") is mine and not registry.knows("d")
+
+
+def test_uploads_that_nobody_claimed_go(monkeypatch, tmp_path: Path):
+    """In this server's own folder alone; others keep what they like elsewhere."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own, shared = folders.own_folder(), tmp_path / "shared"
+    for root, stays in ((shared, True), (own, False)):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(root))
+        registry = Registry()
+        broken, unclaimed, claimed, fresh = (
+            root / name for name in ("tmpab12cd34", f"{'a' * 64}/a.jpg", f"{'b' * 64}/b.jpg", "tmpnew")
+        )
+        for file in (broken, unclaimed, claimed, fresh):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"photo")
+        registry.owns_uploads(registry.get("me"), [str(claimed)])
+        for file in (broken, unclaimed, claimed):
+            os.utime(file, (0, 0))
+        registry.sweep()
+        assert (broken.exists(), unclaimed.exists()) == (stays, stays) and claimed.exists() and fresh.exists()
+    folders.remove_own()
 
 
 def test_a_slider_that_a_page_still_has_starts_anew_with_a_session_without_a_model():

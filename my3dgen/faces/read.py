@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # an MPO's or HEIF's further picture
 _KINDS = "JPEG, PNG, WebP or HEIC photos"
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
+# a JPEG's segments: what begins one, apart from bytes of the picture (FF 00), restarts in it, and filling
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_SCAN, _END = 0xDA, 0xD9
 ROWS = 256  # of a picture, converted at a time
 
 PhotoSource = str | Path | bytes | Image.Image | np.ndarray
@@ -37,6 +41,7 @@ class ReadOptions:
     longest_side: int = 3072  # larger photos are shrunk to this many pixels
     most_pixels: int = 120_000_000  # a header that claims more is refused before anything is decoded
     most_bytes: int = 200_000_000  # a larger file is not opened
+    most_scans: int = 100  # of a progressive JPEG, which has about ten; each goes through all pixels again
     shortest_side: int = 48  # fewer pixels cannot hold a face
 
 
@@ -125,6 +130,10 @@ def _open(data: bytes, options: ReadOptions) -> Image.Image:
         data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24
     ):  # Pillow reads past a PNG's size before it checks
         _require_pixels(*struct.unpack(">II", data[16:24]), options)
+    if data[:2] == b"\xff\xd8" and scans(data) > options.most_scans:
+        raise My3DGenError(
+            "The picture is stored in a way that takes too long to decode; export it again as a JPEG."
+        )
     try:
         return Image.open(io.BytesIO(data), formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -133,6 +142,17 @@ def _open(data: bytes, options: ReadOptions) -> Image.Image:
         raise My3DGenError(f"This is not a picture that can be read; use {_KINDS}.") from None
     except Exception:  # a decoder that trips over a mangled header may raise nearly anything
         raise My3DGenError(f"The picture's header is damaged; copy or export it again ({_KINDS}).") from None
+
+
+def scans(data: bytes) -> int:
+    """How many scans a JPEG's first picture has, as far as the file goes."""
+    found, at = 0, 2
+    while (marker := _MARKER.search(data, at)) and data[marker.start() + 1] != _END:
+        if data[marker.start() + 1] == _SCAN:
+            found += 1
+        length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        at = marker.end() + max(length, 2)
+    return found
 
 
 def _formats() -> list[str]:
@@ -157,9 +177,9 @@ def _decode(image: Image.Image, options: ReadOptions, ours: bool) -> Photo:
     _require_size(*image.size, options)
     warnings = []
     try:
-        frames = getattr(image, "n_frames", 1) if ours and image.format in _ANIMATED else 1
-        if frames > 1:
-            warnings.append(f"This is an animation of {frames} frames; only the first one is used.")
+        # not how many frames it has: a GIF would be read to its end for that
+        if ours and image.format in _ANIMATED and getattr(image, "is_animated", False):
+            warnings.append("This is an animation; only its first frame is used.")
             image.seek(0)
         if ours and image.format in ("JPEG", "MPO"):
             image.draft(None, (options.longest_side, options.longest_side))  # 1/2, 1/4 or 1/8

@@ -37,6 +37,11 @@ def own_folder() -> Path:
     return folder
 
 
+def is_own(folder: Path) -> bool:
+    """Whether this process made a folder, so that everything in it is this server's."""
+    return folder.resolve() in [each.resolve() for each in _made]
+
+
 def remove_own() -> None:
     """The server stops in good order: nothing stays, not even what nobody claimed."""
     while _made:

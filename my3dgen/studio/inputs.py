@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio import processing_utils
 from gradio.component_meta import ComponentMeta
+from gradio.exceptions import InvalidPathError
 
 
 def _paths(self: Any, payload: Any) -> str | list[str] | None:
@@ -26,6 +27,22 @@ async def _fetch_nothing(*_: Any, **__: Any) -> Any:
 # Gradio fetches an address that is sent in place of a file, to any component at all; no function of ours is asked
 # before. There is no setting for it.
 processing_utils.async_ssrf_protected_download = _fetch_nothing
+
+
+_check = processing_utils._check_allowed
+
+
+def _check_allowed(*values: Any, **options: Any) -> None:
+    try:
+        _check(*values, **options)
+    except InvalidPathError:
+        raise gr.Error(
+            "That file is no longer on the server; choose it again.", print_exception=False
+        ) from None
+
+
+# A page may still hold a file that went with its session. Gradio would log it, and its name with it.
+processing_utils._check_allowed = _check_allowed
 
 
 def _as_sent(self: Any, payload: Any) -> Any:

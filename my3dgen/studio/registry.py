@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from my3dgen.errors import My3DGenError
+from my3dgen.studio import folders
 from my3dgen.studio.session import GONE, Session
 
 IDLE_SECONDS = 3600.0  # a session nobody touched for this long is deleted
@@ -29,9 +30,12 @@ LEFT_SECONDS = (
     300.0  # and one whose page was closed or reloaded after this long: no page can reach it any more
 )
 LATE_SECONDS = 10.0  # so long after it was closed, what a page asks is no sign that it is back
-# at most so many at once; beyond it empty ones go first, then the longest idle without a job
+# at most so many at once; beyond it empty ones go first, then the longest idle without a job, but none that was used in ...
 SESSION_LIMIT = 64
+SPARED_SECONDS = 300.0  # ... the last minutes: whoever comes then is told that there is no room
+FULL = "There is no room for another visitor on this server just now; come back in some minutes."
 SESSION_FOLDER = re.compile(r"my3dgen-[0-9a-f]{32}")  # as `get` names them
+UPLOAD_PATTERN = "[0-9a-f]" * 64 + "/*"  # where Gradio keeps what was sent, by its content
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
 ERASED_SECONDS = (
@@ -62,7 +66,10 @@ class Registry:
         self._sweeper: threading.Thread | None = None
 
     def get(self, secret: str | None) -> Session:
-        """The session of this secret; without one, a new session that nobody else can reach."""
+        """The session of this secret; without one, a new session that nobody else can reach.
+
+        Raises `My3DGenError` where it is new and there is no room for it.
+        """
         key = self._key(secret) if secret else secrets.token_hex(32)
         with self._lock:
             self._start_sweeper()
@@ -130,6 +137,8 @@ class Registry:
             with _told("deleting an expired session"):
                 self._erase(session)
         self._erase_again()
+        with _told("looking for uploads that nobody claimed"):
+            self._erase_unclaimed()
         with _told("tidying up after a sweep"):
             self.on_sweep()
         for session in alive:
@@ -161,15 +170,24 @@ class Registry:
         return hmac.new(self._pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
     def _make_room(self) -> list[Session]:
-        """Take sessions out until another one has room. Returns those that are to be erased."""
+        """Take sessions out until another one has room. Returns those that are to be erased.
+
+        Raises `My3DGenError` where all hold something that somebody uses: a newcomer, or somebody who makes up many
+        of them, must not cost others their photos.
+        """
 
         def worth(key: str) -> tuple[bool, bool, float]:
             session = self._sessions[key]
-            return session.filled, bool(session.running or session.waits()), session.used
+            # that a job waits is soon said, and costs who says it nothing
+            return session.holds_data, bool(session.running or session.waits()), session.used
 
         gone = []
         while len(self._sessions) >= self.limit:
-            gone.append(self._sessions.pop(min(self._sessions, key=worth)))
+            least = min(self._sessions, key=worth)
+            held, busy, used = worth(least)
+            if held and (busy or time.monotonic() - used < SPARED_SECONDS):
+                raise My3DGenError(FULL)
+            gone.append(self._sessions.pop(least))
         return gone
 
     def _erase(self, session: Session) -> None:
@@ -207,6 +225,19 @@ class Registry:
         for _, folder, adapters in erased:
             shutil.rmtree(folder, ignore_errors=True)
             self.on_delete(adapters)
+
+    def _erase_unclaimed(self) -> None:
+        """Remove uploads that broke off, or that no call came for: no session knows of them.
+
+        Only in this server's own folder; others may keep what they like in one that Gradio was told to use.
+        """
+        root, oldest = upload_root(), time.time() - self.idle_seconds
+        if not folders.is_own(root):
+            return
+        for file in (*root.glob("tmp*"), *root.glob(UPLOAD_PATTERN)):
+            with self._lock:
+                if file.is_file() and str(file) not in self._uploads and file.stat().st_mtime < oldest:
+                    file.unlink()
 
     def _start_sweeper(self) -> None:
         if self._sweeper is None:

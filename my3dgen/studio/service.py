@@ -215,8 +215,6 @@ def load_adapter(session: Session, path: str) -> Model:
     """Add an adapter file to the session's models and choose it."""
     REGISTRY.owns_uploads(session, filter(None, [path]))
     adapter, prior = _read_adapter(session, path)
-    # does it fit that prior? Better said now than at the first task. Not `compute.personalized`, which keeps what it makes
-    compute.prior(prior).personalized(adapter)
     with session.lock:
         uploaded = sum(not model.faces for model in session.models.values())
     label = f"{prior} · rank {adapter.rank} · uploaded file" + (f" {uploaded + 1}" if uploaded else "")
@@ -247,7 +245,10 @@ def choose(session: Session, model_id: Any) -> None:
 
 
 def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
-    """An adapter file and the name of its prior, which is downloaded only for who chose it: its licence was shown then."""
+    """An adapter file and the name of its prior, which is downloaded only for who chose it: its licence was shown then.
+
+    What does not fit its prior is refused: it would be kept, whatever its size, and be of no use.
+    """
     import my3dgen
 
     if not path:
@@ -259,6 +260,7 @@ def _read_adapter(session: Session, path: str) -> tuple[Any, str]:
             f"The adapter was made for {prior!r}, whose file this server does not have; choose that prior in Personalize "
             "first, which says what it asks of you, and load the adapter again: it is then downloaded."
         )
+    compute.prior(prior).personalized(adapter)  # not `compute.personalized`, which keeps what it makes
     return adapter, prior
 
 

@@ -130,7 +130,12 @@ class Session:
     @property
     def filled(self) -> bool:
         """Whether anything would be lost with it."""
-        return bool(self.photos or self.models or self.running or self.waits())
+        return self.holds_data or self.waits()
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether it has, or is making, something of a person."""
+        return bool(self.photos or self.models or self.running)
 
     def waits(self, job: str | None = None) -> bool:
         """Whether a job (None: any) of this session waits for its turn: that is use, too."""
