@@ -1,5 +1,6 @@
 """The networks in assets/: identity, perceptual distance, landmarks. On people and photos they never saw."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 import my3dgen
 from my3dgen.assets import asset, weights
-from my3dgen.evaluation.metrics import embed, identity_similarity, networks
+from my3dgen.evaluation.metrics import embed, identity_similarity, networks, perceptual_distance
 from my3dgen.models.identity import load_identity
 from my3dgen.models.perceptual import load_perceptual
 from my3dgen.personal.images import from_uint8
@@ -84,6 +85,20 @@ def test_perceptual_distance_grows_with_damage(people):
     assert values[0] == pytest.approx(0, abs=1e-6)
     assert values == sorted(values)
     assert float(distance(image, blurred)) > values[1]
+
+
+@pytest.mark.parametrize("border", [60, 61, 100])
+def test_what_lies_outside_the_photo_has_no_part_in_the_figure(people, border):
+    photo = people["ada"][0]
+    valid = np.ones((512, 512), bool)
+    valid[:, :border] = False
+    face, render = replace(photo, valid=valid), np.roll(photo.image[::2, ::2], 2, 0)
+    values = []
+    for colour in (0, 255):
+        other = render.copy()
+        other[:, : border // 2] = colour
+        values.append(perceptual_distance(other, face))
+    assert values[0] == pytest.approx(values[1], rel=1e-5) and values[0] > 0
 
 
 def test_masked_pixels_do_not_count():

@@ -277,6 +277,9 @@ def test_a_fully_tuned_prior_knows_where_it_came_from(prior, faces, anchors):
     """Its hash is the original's, so whatever is kept or trained under that hash must be the original's, too."""
     full = my3dgen.full_fine_tuning(prior, faces, anchors, options=replace(FAST, steps=1))
     assert full.base is prior and full.sha256 == prior.sha256
+    # tasks look for a photo in the person's hull on it, as on the personalized prior
+    assert hull.fit(full, faces[0], steps=0).alpha.shape == (len(anchors),)
+    assert hull.fit(prior, faces[0], steps=0).alpha is None
     options = replace(FAST, steps=0)
     a, b = (my3dgen.personalize(p, faces, anchors, options=options) for p in (prior, full))
     assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)

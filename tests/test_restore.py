@@ -50,6 +50,23 @@ def me(prior):
     return prior.personalized(my3dgen.personalize(prior, faces, anchors, options=options))
 
 
+def grid(every: int, thick: int = 6) -> np.ndarray:
+    """Many thin strokes, which leave most of the face to be seen."""
+    lines = np.arange(512) % every < thick
+    return lines[:, None] | lines[None, :]
+
+
+def test_thin_strokes_do_not_hide_a_face_from_coarse_renders(me, face):
+    """One hidden pixel hides a whole pixel of a small render, and its neighbours."""
+    sides = {}
+    for every in (400, 100, 44):
+        compared = fitting._Comparison(me, face, Masked(grid(every)), 0.1)
+        sides[every] = compared.coarsest(32, 64)
+        assert (compared._head_left(32) < 0.5 * compared._head_left(512)) == (sides[every] != 32)
+    assert sides == {400: 32, 100: 64, 44: 0}
+    assert fit(me, face, Masked(grid(44)), steps=2).loss > 0
+
+
 def random_anchors(count, layers=3, width=7, seed=0):
     rng = torch.Generator().manual_seed(seed)
     return Anchors(torch.randn(count, layers, width, generator=rng), torch.zeros(count, 25))

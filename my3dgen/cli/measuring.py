@@ -94,4 +94,8 @@ def _random_prior(args):
     from my3dgen.priors.catalogue import device_of
 
     name, device = args.prior or "heads", device_of(args.device)
-    return Prior(f"{name} (random weights)", "0" * 64, random_generator(name).to(device))
+    generator = random_generator(name)
+    for key, weight in generator.named_parameters():
+        if key.endswith("noise_strength"):  # as trained ones have: projection then fits the noise maps, too
+            weight.data.fill_(0.1)
+    return Prior(f"{name} (random weights)", "0" * 64, generator.to(device))

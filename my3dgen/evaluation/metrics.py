@@ -18,7 +18,7 @@ from my3dgen.models.identity import IdentityNetwork, load_identity
 from my3dgen.models.lpips import LPIPS, load_lpips
 from my3dgen.models.perceptual import PerceptualDistance, load_perceptual
 from my3dgen.personal.images import from_uint8
-from my3dgen.personal.objective import resize
+from my3dgen.personal.objective import resize, untouched
 from my3dgen.priors.catalogue import local_file
 
 
@@ -53,7 +53,10 @@ def identity_similarity(images: Sequence[np.ndarray | Face], references: Sequenc
 
 @torch.no_grad()
 def perceptual_distance(image: np.ndarray, face: Face, size: int = 256) -> float:
-    """Distance between a reconstruction and its photo at 256 px, where the photo is valid; lower is better."""
+    """Distance between a reconstruction and its photo at 256 px, where the photo is valid; lower is better.
+
+    Nothing of the render that lies outside the photo has a part in it.
+    """
     mask = torch.from_numpy(face.valid.astype(np.float32))[None, None]
     a, b = (resize(from_uint8(x)[None], size) for x in (image, face.image))
-    return float(perceptual_network()(a, b, resize(mask, size)))
+    return float(perceptual_network()(a, b, untouched(mask, size)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ def make(
 
 def _make_one(prior, place: Path, steps: int | None) -> dict[str, int]:
     from my3dgen.cameras import angles
+    from my3dgen.evaluation.metrics import identity_similarity
     from my3dgen.evaluation.protocol import read_person
     from my3dgen.personal.adapter import load_adapter
     from my3dgen.tasks import compare
@@ -106,10 +107,13 @@ def _make_one(prior, place: Path, steps: int | None) -> dict[str, int]:
         options = recipe.options | ({"steps": steps} if needs else {})
         photo = frontal if needs else None
         comparisons[task] = compare(task, prior, me, photo, references=person.references, **options)
-    edited = {
-        side: _edited_picture(model, getattr(comparisons["edit"], side))
-        for side, model in zip(SIDES, (prior, me), strict=True)
-    }
+    edited, edits = {}, {}
+    for side, model in zip(SIDES, (prior, me), strict=True):
+        result = getattr(comparisons["edit"], side)
+        edited[side] = _edited_picture(model, result)
+        likeness = identity_similarity([edited[side]], person.references)
+        edits[side] = replace(result, figures=result.figures | {"id_sim": likeness})
+    comparisons["edit"] = replace(comparisons["edit"], **edits)
     return write(place, comparisons, edited, Path(frontal.source).name)
 
 
@@ -126,8 +130,8 @@ def _edited_picture(model, result) -> np.ndarray:
 def write(
     place: Path, comparisons: dict[str, Any], edited: dict[str, np.ndarray], photo: str
 ) -> dict[str, int]:
-    """Write comparisons by task into `place`/ready. edited: pictures of the edit at strength EDITED, by side;
-    photo: name of the photo that was used. Returns the bytes of each row of pictures."""
+    """Write comparisons by task into `place`/ready. edited: pictures of the edit at strength EDITED, by side (the edit's
+    id_sim is theirs); photo: name of the photo that was used. Returns the bytes of each row of pictures."""
     folder = place / layout.READY
     folder.mkdir(exist_ok=True)
     about: dict[str, Any] = {"adapter": sha256(place / layout.ADAPTER), "photo": photo, "tasks": {}}
@@ -191,8 +195,6 @@ def _row(pictures: Sequence[np.ndarray]) -> bytes:
 def _figures(result: Any, task: str) -> dict[str, dict[str, Any]]:
     figures = {name: round(float(result.figures[name]), 4) for name in FIGURES if name in result.figures}
     extra = {name: result.extra[name] for name in EXTRA if name in result.extra}
-    if task == "edit":  # the picture is of EDITED, the fit of 0
-        figures["id_sim"] = round(float(np.interp(EDITED, extra["strengths"], extra["id_sims"])), 4)
     return {"figures": figures, "extra": extra}
 
 

@@ -22,7 +22,7 @@ from my3dgen.personal.anchors import Anchors
 from my3dgen.personal.degradations import Degradation, Identity
 from my3dgen.personal.encode import Latents, encode
 from my3dgen.personal.images import to_uint8
-from my3dgen.personal.objective import Objective, Targets, Weights, photo
+from my3dgen.personal.objective import Objective, Targets, Weights, photo, untouched
 from my3dgen.personal.pose import Correction
 from my3dgen.personal.project import ProjectOptions
 from my3dgen.personal.slices import Descent, drive
@@ -141,7 +141,7 @@ def fit(
     """Find the latent and the camera that explain a photo after a degradation.
 
     Args:
-        prior: personalized (then its adapter's anchors span the hull) or not (then w moves freely in W).
+        prior: personalized (then the person's anchors span the hull) or not (then w moves freely in W).
         degradation: applied alike to the photo and to the renders; None: nothing is lost.
         anchors: other anchors to use. One anchor leaves nothing to weigh: only the camera is refined. Two are
             a line, three a triangle; every number works.
@@ -153,8 +153,7 @@ def fit(
     """
     if face.refused:
         raise My3DGenError(face.refused)
-    if anchors is None and prior.adapter is not None:
-        anchors = prior.adapter.anchors
+    anchors = prior.anchors if anchors is None else anchors
     o = options or HullOptions.for_prior(prior)
     if anchors is None:
         free = o.free
@@ -183,6 +182,28 @@ class _Comparison:
         t = self._target(render.shape[-1])
         return self.objective.high(self.degradation(render), t).sum()
 
+    def coarsest(self, first: int, last: int) -> int:
+        """The smallest side, from `first` and doubling up to `last`, at which the head can be seen; 0: there is none.
+
+        A pixel says nothing where any hidden one has a part in it, so a mask with many thin strokes hides all of a small
+        render. It will do where half as much of the head is left as in the final picture.
+        """
+        wanted = 0.5 * self._head_left(self.photo.shape[-1])
+        while first <= last:
+            if self._head_left(first) > wanted:
+                return first
+            first *= 2
+        return 0
+
+    def _head_left(self, size: int) -> float:
+        """Which share of the head renders of a size are compared on."""
+        visible = self.degradation.weight(size)
+        head = F.interpolate(self.weights.heads, size=(size, size), mode="area")
+        left = head * untouched(self.weights.valid, size)
+        if visible is not None:
+            left = left * visible.to(left)
+        return float(left.sum() / head.sum().clamp(min=1e-6))
+
     def _target(self, size: int) -> Targets:
         if size not in self._targets:
             seen = self.degradation.observed(self.photo, size)
@@ -204,6 +225,9 @@ class _Search(Descent):
         self.prior, self.o = prior, o
         self.compared = _Comparison(prior, face, degradation, o.background)
         self.rng = torch.Generator().manual_seed(o.seed)
+        first = o.coarse_resolution
+        self.coarse_side = self.compared.coarsest(first, max(first, prior.config.neural_resolution))
+        self.coarse_steps = o.coarse_steps if self.coarse_side else 0
         self.hull = None if anchors is None else self._hull(anchors)
         guess = self._encoder_guess(degradation)
         self.deltas = None
@@ -258,6 +282,8 @@ class _Search(Descent):
         even = torch.full((n,), 1.0 / n, device=device)
         if n == 1:
             return self.hull.raw(even)
+        if not self.coarse_side:
+            return self.hull.raw(even if guess is None else 0.25 * even + 0.75 * self.hull.alpha_of(guess))
         tried = torch.linspace(0, n - 1, min(n, STARTS), device=device).round().long()
         starts = [even, *(0.5 * even + 0.5 * row for row in torch.eye(n, device=device)[tried])]
         if guess is not None:
@@ -282,7 +308,7 @@ class _Search(Descent):
 
     def _coarse(self, ws: Tensor, resolution: int | None = None, camera: Tensor | None = None) -> Tensor:
         """A small volume render [1, 3, r, r]."""
-        generator, r = self.prior.generator, resolution or self.o.coarse_resolution
+        generator, r = self.prior.generator, resolution or self.coarse_side
         camera = self.compared.camera if camera is None else camera
         features, _, _ = generator.renderer(generator.planes(ws[None]), generator.decoder, camera, r)
         return features[:, :3]
@@ -297,7 +323,7 @@ class _Search(Descent):
             self.anneal(step, o.steps, o.free.lr_ramp_down, o.free.lr_ramp_up)
             ws = ws + o.free.shake(self.prior, step / max(o.steps, 1), ws.shape[-1:], self.rng)
         self.optimiser.zero_grad(set_to_none=True)
-        if step < o.coarse_steps:
+        if step < self.coarse_steps:
             self.last = self._coarse(ws, camera=self._camera())
             loss = self.compared.loss(self.last)
         else:

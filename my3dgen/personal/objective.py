@@ -77,7 +77,8 @@ class Weights:
         valid = np.stack([f.valid for f in faces])[:, None]
         heads = np.stack([head_region(f.landmarks, len(f.image)) for f in faces])[:, None]
         self.valid = torch.from_numpy(valid).float().to(device)  # [N, 1, S, S]
-        self.counts = background + (1 - background) * torch.from_numpy(heads).to(device)
+        self.heads = torch.from_numpy(heads).to(device)  # [N, 1, S, S], 1 on the head
+        self.counts = background + (1 - background) * self.heads
 
     def at(self, size: int) -> Tensor:
         """Weights [N, 1, size, size] for what `resize` makes of the photos."""

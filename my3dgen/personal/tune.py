@@ -124,13 +124,16 @@ def full_fine_tuning(
     progress: ProgressCallback | None = None,
     options: TuneOptions | None = None,
 ) -> Prior:
-    """The baseline: everything but the mapping is tuned, on a copy. Returns it as a prior; no adapter results."""
+    """The baseline: everything but the mapping is tuned, on a copy.
+
+    Returns it as a prior with the person's anchors, which tasks then span their hull with; no adapter results.
+    """
     o = options or TuneOptions.for_prior(prior)
     view = _full_view(prior, o.seed)
     # a full copy moves much further at the same rate than a low-rank pair: the release's own rate
     o = replace(o, lr=min(o.lr, TuneOptions.lr))
     _train(prior, view, _matched(prior, faces, anchors, o), anchors.ws, o, progress, "full fine-tuning")
-    return replace(prior, generator=view, adapter=None, base=prior.base or prior)
+    return replace(prior, generator=view, adapter=None, base=prior.base or prior, anchors=anchors)
 
 
 def pivotal_tuning(

@@ -26,7 +26,7 @@ FIRST_SEED = 2_000_000  # of the people it is checked on; no shard comes near
 
 @dataclass(frozen=True)
 class AttributeOptions:
-    """Fit of the scorer, and of the directions that follow from it."""
+    """Fit of the scorer and of the directions, both to the truth behind z."""
 
     data: str = "data/train"  # shards
     out: str = "assets"  # attributes.safetensors and directions.safetensors go here
@@ -78,7 +78,7 @@ def train(prior, o: AttributeOptions) -> dict:
         {"format": attributes.FORMAT, "prior_sha256": prior.sha256, "trunk_sha256": trunk_sha256()},
     )
     scorer = attributes.AttributeScorer(load_trunk(), weight.half().float(), bias.float())
-    train_directions(prior, str(folder / directions.FILE))
+    train_directions(prior, str(folder / directions.FILE), seed=o.seed)
     held = slice(None, o.held_renders)
     return {
         "drawn": correlations(scorer, *_fresh(o.held_people)),

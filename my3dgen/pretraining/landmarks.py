@@ -55,7 +55,7 @@ def examples(o: LandmarkOptions):
     rng = np.random.default_rng(o.seed)
     shards = Shards(o.data)
     detector = dlib.get_frontal_face_detector()
-    prior = load_prior("heads") if o.mixed else None
+    prior = load_prior("heads", device="cpu") if o.mixed else None
     images, shapes = [], []
     while len(images) < o.people:
         shard = shards.data[rng.integers(len(shards.data))]

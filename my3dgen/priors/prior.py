@@ -19,6 +19,7 @@ from my3dgen.priors.releases import kind_of
 
 if TYPE_CHECKING:
     from my3dgen.personal.adapter import Adapter
+    from my3dgen.personal.anchors import Anchors
 
 STATISTICS_SAMPLES = 10_000  # random z behind w_avg and w_std, as in StyleGAN2's projector
 MAPPING_BATCH = 1_000  # mapped at a time
@@ -45,6 +46,7 @@ class Prior:
     generator: Generator  # in eval mode, no parameter requires gradients
     adapter: Adapter | None = None  # whose face this is; None = nobody's
     base: Prior | None = None  # the prior a personalized one is a view of, or a tuned one came from
+    anchors: Anchors | None = None  # the person's, which span their hull; None = nobody's
     _statistics: _Statistics = field(default_factory=_Statistics, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,8 +118,8 @@ class Prior:
         base._require_match(adapter)
         tensors = {name: tensor.to(base.device, torch.float32) for name, tensor in adapter.tensors.items()}
         generator = lora.view(base.generator, tensors, adapter.options)
-        adapter.anchors.require_fit(base)
-        return Prior(base.name, base.sha256, generator, adapter, base, base._statistics)
+        anchors = adapter.anchors.require_fit(base)
+        return Prior(base.name, base.sha256, generator, adapter, base, anchors, base._statistics)
 
     def to(self, device: torch.device | str) -> Prior:
         """A copy on a device, and what it is a view of likewise. This one stays where it is: others may use it."""

@@ -70,7 +70,7 @@ def compare(task: str, prior, me, photo=None, progress=None, full=None, **option
         if options.get("mask") is not None:
             options["mask"] = painted_mask(options["mask"], photo, isinstance(source, Face))
     if task in FROM_ANCHORS and me is not None:
-        options.setdefault("anchors", me.adapter.anchors)
+        options.setdefault("anchors", me.anchors)
     given = () if task not in NEEDS_PHOTO else (photo,)
     results: list[TaskResult | None] = []
     for who, model in (("pretrained", prior), ("personalized", me), ("full fine-tuning", full)):

@@ -136,10 +136,10 @@ def edited(
     step, probe = direction.step.to(ws), direction.probe.to(ws)
     if not strength:
         return ws.clone()
-    if prior.adapter is None or len(prior.adapter.anchors) < 2:
+    if prior.anchors is None or len(prior.anchors) < 2:
         return ws + strength * step
     inside = hull_shift(
-        Hull(prior.adapter.anchors, HullOptions.for_prior(prior).beta), ws, direction, strength, policy
+        Hull(prior.anchors, HullOptions.for_prior(prior).beta), ws, direction, strength, policy
     )
     reached = float(inside.mean(0) @ probe)  # in strengths
     return ws + inside + (strength - reached if beyond else 0.0) * step

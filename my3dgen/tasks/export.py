@@ -140,12 +140,12 @@ class _Listener:
 def _face(prior, ws: Tensor | None, anchor: int) -> Tensor:
     """The latent to export [L, w_dim]."""
     if ws is None:
-        if prior.adapter is None:
+        if prior.anchors is None:
             raise My3DGenError(
                 "There is no face to export: give ws (an anchor of the person, or the ws of a result), or use a "
                 "personalized prior."
             )
-        anchors = prior.adapter.anchors
+        anchors = prior.anchors
         if not 0 <= anchor < len(anchors):
             raise My3DGenError(
                 f"There is no anchor {anchor}; this person has {len(anchors)}, counted from 0."

@@ -15,7 +15,7 @@ from my3dgen.evaluation import metrics
 from my3dgen.faces import Face, prepare
 from my3dgen.models.dists import DISTS, load_dists, trunk_file
 from my3dgen.personal.images import from_uint8
-from my3dgen.personal.objective import resize
+from my3dgen.personal.objective import resize, untouched
 from my3dgen.priors.catalogue import local_file
 
 COMPARED_AT = 256  # side of the pictures that DISTS compares, as published
@@ -91,5 +91,5 @@ def beside_photo(image: np.ndarray, face: Face) -> dict[str, float]:
     if dists is not None:
         mask = torch.from_numpy(face.valid.astype(np.float32))[None, None]
         a, b = (resize(from_uint8(x)[None], COMPARED_AT) for x in (image, face.image))
-        figures["dists"] = float(dists(a, b, (resize(mask, COMPARED_AT) > 0.5).float()))
+        figures["dists"] = float(dists(a, b, untouched(mask, COMPARED_AT)))
     return figures

@@ -12,16 +12,17 @@ TRUNCATION = 0.7  # of theirs: the usual one for faces that look right
 
 
 def anchors_of(prior, anchors: Anchors | None) -> Anchors:
-    """The anchors a task is to use: those given, or the adapter's.
+    """The anchors a task is to use: those given, or the personalized prior's.
 
     Raises:
         My3DGenError: where there are none, or they belong to a prior of other sizes.
     """
-    if anchors is None and prior.adapter is None:
+    anchors = prior.anchors if anchors is None else anchors
+    if anchors is None:
         raise My3DGenError(
             "the pretrained prior has no anchors; pass anchors= (those of the person's adapter)"
         )
-    return (prior.adapter.anchors if anchors is None else anchors).require_fit(prior)
+    return anchors.require_fit(prior)
 
 
 def anchors_or_strangers(prior, anchors: Anchors | None) -> tuple[Anchors, str]:
@@ -30,7 +31,7 @@ def anchors_or_strangers(prior, anchors: Anchors | None) -> tuple[Anchors, str]:
     Raises:
         My3DGenError: where they belong to a prior of other sizes.
     """
-    if anchors is not None or prior.adapter is not None:
+    if anchors is not None or prior.anchors is not None:
         return anchors_of(prior, anchors), "the person's"
     mean = prior.w_avg.cpu()
     w = mean + TRUNCATION * (map_z(prior, sample_z(prior, STRANGERS, seed=0)) - mean)
