@@ -356,7 +356,10 @@ def test_the_curve_is_shown_for_what_it_was_measured_with_only():
     measured = tab_edit._shown(outcome, pictures, "smile", 1.0, "project")
     assert "m3-plot" in measured.more[0]
     assert "0.60" in measured.figures
-    for attribute, policy, said in (("smile", "stop", "Stop at the edge"), ("age", "project", "Age")):
+    for attribute, policy, said in (
+        ("smile", "stop", "Your faces up to the edge"),
+        ("age", "project", "Age"),
+    ):
         shown = tab_edit._shown(outcome, pictures, attribute, 1.0, policy)
         assert "m3-plot" not in shown.more[0]
         assert said in shown.figures

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     def with_prior(sub):
         sub.add_argument(
             "--prior",
-            help="heads, ffhq, cats or a file (default: MY3DGEN_PRIOR, else what suits this machine)",
+            help="heads, ffhq, cats or a file (default: MY3DGEN_PRIOR, else the adapter's, else what suits this machine)",
         )
         sub.add_argument("--device", help="cpu, cuda, cuda:1, ...")
 
@@ -173,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("edit", tasks.edit, "more or less of a smile, of age, ...")
     sub.add_argument("photo", metavar="PHOTO", help="a photo, or the number of an anchor")
-    sub.add_argument("--attribute", default="smile")
-    sub.add_argument("--strength", type=float, default=1.0, help="-2 to 2")
+    sub.add_argument("--attribute", default="smile", help="smile, age, beard or hair_dark")
+    sub.add_argument("--strength", type=float, default=1.0, help="-4 to 4; the page's slider ends at 2")
     sub.add_argument(
         "--policy",
         default="project",
@@ -189,7 +189,9 @@ def _parser() -> argparse.ArgumentParser:
         "--format", nargs="+", default=["glb", "ply", "mp4", "png"], choices=("glb", "ply", "mp4", "png")
     )
     sub.add_argument("--anchor", type=int, help="which of the adapter's anchors (default: 0)")
-    sub.add_argument("--resolution", type=int, default=128, help="cells of the mesh along each side")
+    sub.add_argument(
+        "--resolution", type=int, default=128, help="samples of the mesh along each side, 16 to 512"
+    )
     sub.add_argument("--frames", type=int, default=60, help="of the turntable")
     sub.add_argument("--yaw", type=float, default=0.0, help="of the picture, radians")
     sub.add_argument("--pitch", type=float, default=0.0, help="of the picture, radians")

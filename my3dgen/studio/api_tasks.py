@@ -58,7 +58,9 @@ def build(endpoint: Callable[..., None], outputs: list[Any], adapter: Any) -> No
         )
         share = inputs.Number(1.0, label="strength, 0 (the anchors' mean) to 1 (as drawn)")
         attribute = gr.Textbox("smile", label=f"attribute: {', '.join(tasks.ATTRIBUTES)}")
-        strength = inputs.Number(1.0, label="strength in standard deviations, -2 to 2")
+        strength = inputs.Number(
+            1.0, label="strength, -2 to 2; 1 is one standard deviation among random faces (of age 1.8)"
+        )
         policy = gr.Textbox("project", label=f"policy at the edge of the hull: {', '.join(tasks.POLICIES)}")
 
     def task(function: Any, takes: list[Any], name: str, where: Mapping[str, Any] = FIT) -> None:

@@ -11,7 +11,7 @@ from my3dgen.studio.page import Page
 TEXT = """
 ## What this is
 My3DGen makes a 3D model of one person's face. A pretrained 3D face model (the *prior*) stays as it is; your
-photos train a small set of low-rank additions to it, about 1 MB or less, that make it look like you. Every tab shows
+photos train a small set of low-rank additions to it (about 1 MB or less at rank 1) that make it look like you. Every tab shows
 the pretrained model beside the personalized one, so that you can see what those additions do.
 
 The method: Qi, Wu, Wang, Wang, Sengupta, *My3DGen: A Scalable Personalized 3D Generative Model*, WACV 2025
@@ -22,7 +22,7 @@ The method: Qi, Wu, Wang, Wang, Sengupta, *My3DGen: A Scalable Personalized 3D G
   read when you choose it. Everything happens on this server, and nothing is sent anywhere else. The page loads nothing from other
   sites, and nothing is measured.
 - Photos, crops and models belong to this browser tab alone. They are deleted some minutes after you close
-  or reload it, an hour after you last used it, or at once with **Delete my data** at the bottom of the page. A model you download is yours.
+  or reload it, an hour (on a full server five minutes) after you last used it, or at once with **Delete my data** at the bottom of the page. A model you download is yours.
 - The place and time that phones write into photos are dropped when a photo is read.
 - Only use photos of people who agreed. A model like this can make pictures that person was never in.
 

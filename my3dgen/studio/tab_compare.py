@@ -23,7 +23,7 @@ from my3dgen.studio.task_panel import Shown, Task, TaskPanel, no_file, photo_the
 from my3dgen.studio.tasks import Event, Missing, Outcome
 
 FULL_HELP = (
-    "What the paper compares with: every weight tuned to your photos instead of a small adapter. It is trained "
+    "What the paper compares with: every weight but the mapping's tuned to your photos, not a small adapter. It is trained "
     "first, which takes as long as personalizing did."
 )
 INTRO = "Takes one photo through all tasks, a minute or two each at most, and puts everything on one contact sheet."

@@ -26,7 +26,7 @@ ATTRIBUTES = {"Smile": "smile", "Age": "age", "Beard": "beard", "Dark hair": "ha
 REST_SECONDS = 0.4  # a slider that is still moving asks again within this time
 POLICIES = {
     "Nearest face of yours": "project",
-    "Stop at the edge": "stop",
+    "Your faces up to the edge": "stop",
     "Go beyond them": "continue",
 }
 EMPTY = Shown(
@@ -160,7 +160,7 @@ def _options() -> Sequence[Any]:
         list(POLICIES.items()),
         value="project",
         label="Where your photos' range ends",
-        info="What the personalized model does when the slider asks for more than your photos show",
+        info="How much of the change is made of your own moments; the rest comes from the pretrained model",
         elem_id="edit-policy",
     )
     return [policy, gr.Slider(0, 1000, 0, step=10, label="Steps", info="0: as many as suit the prior")]

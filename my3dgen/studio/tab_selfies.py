@@ -19,7 +19,7 @@ CONSENT = "I am the person in these photos, or that person agreed to this."
 START = "Tick the box and add photos, or pick an example person."
 PRIVACY = (
     "Photos stay on this server, are used for nothing else, and are deleted some minutes after you close or reload "
-    "this page, after an hour without use, or at once with the button at the bottom of the page."
+    "this page, after an hour (on a full server five minutes) without use, or at once with the button at the bottom of the page."
 )
 
 

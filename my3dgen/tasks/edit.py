@@ -122,7 +122,7 @@ def edited(
 
     Args:
         ws: [L, w_dim], on or near the person's hull.
-        strength: in standard deviations of the attribute, at most +-4.
+        strength: in units of `directions.REACH` standard deviations of the attribute, at most +-4.
         policy: of the change that the anchors can express, at the hull's edge (weights of -beta): "project" to the nearest
             point of the hull, "stop" there, or "continue" across it. What is then missing is added as above.
         beyond: False leaves out what the person's anchors cannot express.

@@ -37,7 +37,8 @@ async function on() {
     }
   } catch (error) {
     off();
-    if (!hidden()) said.textContent = 'The camera is not available: allow it in the browser, or drop photos instead.';
+    const help = isSecureContext ? 'allow it in the browser' : 'browsers give it to https pages only';
+    if (!hidden()) said.textContent = `The camera is not available: ${help}, or drop photos instead.`;
   }
   start.disabled = false;
 }
