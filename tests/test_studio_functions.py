@@ -15,7 +15,17 @@ import pytest
 from my3dgen.errors import My3DGenError
 from my3dgen.faces import Face
 from my3dgen.progress import Progress
-from my3dgen.studio import api_tasks, compute, examples, folders, photo_set, priors, service, stream
+from my3dgen.studio import (
+    api_tasks,
+    compute,
+    examples,
+    folders,
+    photo_set,
+    priors,
+    service,
+    stream,
+    tab_selfies,
+)
 from my3dgen.studio.guard import UNEXPECTED, sentence, visible
 from my3dgen.studio.looking import ViewGrid
 from my3dgen.studio.registry import Registry, upload_root
@@ -175,10 +185,32 @@ def test_consent_taken_back_discards_what_is_being_read(monkeypatch):
         service.add_photos(session, ["a.jpg"], True)
     assert not session.photos
     session.agreed = True
+
+    def prepare_and_pick(photos, progress, kind):
+        session.picked = object()
+        return [Face(photos[0], refused="no face")]
+
+    monkeypatch.setattr("my3dgen.studio.compute.prepare", prepare_and_pick)
+    with pytest.raises(My3DGenError, match="chosen meanwhile"):
+        service.add_photos(session, ["a.jpg"], True)
+    assert not session.photos
     monkeypatch.setattr("my3dgen.studio.compute.prepare", lambda *_: [Face("a.jpg", refused="no face")])
     for _ in range(2):  # the same drop, read twice
         service.add_photos(session, ["a.jpg"], True)
     assert len(session.photos) == 1
+
+
+def test_photos_still_on_their_way_do_not_come_back_after_a_deletion():
+    """They carry the consent of before, and who comes next declares it anew."""
+    registry = Registry()
+    before = registry.get("me")
+    assert tab_selfies._consented(before, True) and not tab_selfies._consented(before, False)
+    registry.delete("me")
+    after = registry.get("me")
+    assert not tab_selfies._consented(after, True)
+    after.agreed = True  # the box was ticked
+    assert tab_selfies._consented(after, True)
+    assert tab_selfies._consented(registry.get("another"), True)
 
 
 def test_a_stream_reports_ends_and_can_be_stopped(tmp_path: Path):

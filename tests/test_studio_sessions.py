@@ -191,8 +191,8 @@ def test_what_a_closed_page_held_goes_soon_and_a_waiting_job_keeps_its_session(m
     waiting.used -= 3601.0
     registry.sweep()
     assert closed.deleted and not waiting.deleted and waiting.filled
-    with jobs.running(waiting, "fit"):
-        assert not waiting.waits()
+    with jobs.turn(waiting, "fit"), jobs.running(waiting, "fit"):
+        assert waiting.waits()
     registry.sweep()
     assert waiting.deleted
 

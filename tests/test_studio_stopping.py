@@ -123,8 +123,11 @@ def test_what_waits_or_runs_is_not_started_again(session: Session):
     panel, start, stop = job.queued(session)
     assert "Waiting for a free place: one fit" in panel
     assert (start["interactive"], stop["interactive"]) == buttons() == (False, True)
-    with jobs.running(session, "invert"), jobs.running(session, "edit"):
-        assert buttons() == (False, True)
+    assert "ends as soon as its turn comes" in job.stopped(session)[0]
+    with jobs.turn(session, "invert"):
+        with jobs.running(session, "invert"), jobs.running(session, "edit"):
+            assert buttons() == (False, True) and "m3" not in str(job.stopped(session)[0])
+        assert buttons() == (False, True), "pictures and files are still being made"
     assert buttons() == (True, False)
     job.queued(session)
     assert [each["interactive"] for each in job.failed(session)] == [True, False], "it never had its turn"
@@ -135,6 +138,20 @@ def test_what_waits_or_runs_is_not_started_again(session: Session):
     assert not session.waits() and buttons() == (True, False), "it failed before it began"
     session.deleted = True
     assert buttons() == (False, False)
+
+
+def test_a_job_works_with_the_model_that_was_chosen_when_it_was_asked_for(session: Session):
+    ada, ben = (SimpleNamespace(id=name) for name in ("ada", "ben"))
+    session.models.update(ada=ada, ben=ben)
+    session.current = "ada"
+    jobs.wait(session, "invert")
+    session.current = "ben"
+    with jobs.turn(session, "invert"):
+        assert service.model_asked(session, "invert") is ada
+        del session.models["ada"]
+        with pytest.raises(My3DGenError, match="is gone"):
+            service.model_asked(session, "invert")
+    assert service.model_asked(session, "invert") is ben
 
 
 def test_what_compare_was_asked_for_leaves_no_task_waiting(session: Session, photo: str):

@@ -108,7 +108,7 @@ def _export(
     """Make the files and show them."""
     session = session_of(request)
     with turn(session, "export"):
-        model, state = service.model_for(session, None), panels.Running(curves=False)
+        model, state = service.model_asked(session, "export"), panels.Running(curves=False)
         which = min(int(anchor), len(model.adapter.anchors.ws)) - 1
         kinds = KINDS.get(what, [])
         arguments = (kinds, which, resolution, frames, math.radians(yaw), math.radians(pitch), side)

@@ -22,7 +22,6 @@ def running(session: Session, kind: str) -> Iterator[str]:
     path = session.new_path("stop")
     with session.lock:
         session.running[kind] = path
-        session.queued.pop(kind, None)
         early = kind in session.stop_early
         session.stop_early.discard(kind)
     if early:
@@ -36,18 +35,28 @@ def running(session: Session, kind: str) -> Iterator[str]:
 
 
 def wait(session: Session, kind: str) -> None:
-    """Say that a job was asked for and will begin: only from now on `stop` can stop it early. `turn` ends that."""
+    """Say that a job was asked for and will begin: only from now on `stop` can stop it early. `turn` ends that.
+
+    The model that is chosen now is the one that is meant, whatever is chosen until its turn comes.
+    """
     forget_stop(session, kind)
     session.queued[kind] = time.monotonic()
+    session.asked[kind] = session.current
 
 
 @contextmanager
 def turn(session: Session, kind: str) -> Iterator[None]:
-    """The turn of a job that was asked for: once it is over, however it went, it waits no more."""
+    """The turn of a job that was asked for: once it is over, however it went, it is no longer busy."""
     try:
         yield
     finally:
-        session.queued.pop(kind, None)
+        over(session, kind)
+
+
+def over(session: Session, kind: str) -> None:
+    """A job that was asked for has ended, or will not begin."""
+    session.queued.pop(kind, None)
+    session.asked.pop(kind, None)
 
 
 def forget_stop(session: Session, kind: str) -> None:

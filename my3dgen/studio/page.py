@@ -75,13 +75,15 @@ class Job:
         )
 
     def stopped(self, session: Session) -> Any:
-        """It was asked to stop, and the button says once that this was heard."""
+        """It was asked to stop, and button and panel say that this was heard: [panel, stop]."""
         jobs.stop(session, self.name)
-        return gr.update(interactive=False)
+        waits = self.name not in session.running
+        said = panels.fit_panel("Stopped: it ends as soon as its turn comes", 0.0, "", "", self.curve)
+        return said if waits else gr.skip(), gr.update(interactive=False)
 
     def failed(self, session: Session) -> Any:
         """It is over, and perhaps never had its turn (too many waited): [start, stop]."""
-        session.queued.pop(self.name, None)
+        jobs.over(session, self.name)
         return self.startable(session), self.stoppable(session)
 
 
@@ -159,7 +161,7 @@ class Page:
         running = asked.success(handler, takes, outputs, **where, **QUIET)
         running.failure(with_session(job.failed), None, buttons, **at_once)
         running.failure(lambda: panels.not_started(job.curve), None, job.panel, **at_once)
-        job.stop.click(with_session(job.stopped), None, job.stop, **at_once)
+        job.stop.click(with_session(job.stopped), None, [job.panel, job.stop], **at_once)
         self.follow(job.start, job.startable)
         self.follow(job.stop, job.stoppable)
         return self.changed_by(running)

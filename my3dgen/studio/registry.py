@@ -61,6 +61,7 @@ class Registry:
         self._pepper = secrets.token_bytes(32)
         self._sessions: dict[str, Session] = {}
         self._uploads: Counter[str] = Counter()  # the same photo may belong to two visitors
+        self._parted: dict[str, float] = {}  # keys of sessions that their visitors deleted, and when
         self._inodes: dict[str, int] = {}  # what lay there when somebody last said that it is theirs
         self._lock = threading.RLock()
         self._sweeper: threading.Thread | None = None
@@ -77,6 +78,8 @@ class Registry:
             if key not in self._sessions:
                 gone = self._make_room()
                 self._sessions[key] = Session(upload_root() / f"my3dgen-{secrets.token_hex(16)}")
+                if key in self._parted:  # photos that were still on their way carry the consent of before
+                    self._sessions[key].agreed = False
             session = self._sessions[key]
         for each in gone:  # its files take a while; nobody else waits for that
             self._erase(each)
@@ -102,6 +105,8 @@ class Registry:
         """Delete everything of this session. Returns whether there was anything."""
         with self._lock:
             session = self._sessions.pop(self._key(secret), None) if secret else None
+            if session is not None:
+                self._parted[self._key(secret)] = time.monotonic()
         if session is None:
             return False
         there = session.filled or bool(session.uploads or session.lent or session.results or session.newest)
@@ -133,6 +138,7 @@ class Registry:
             expired = [key for key, each in self._sessions.items() if each.used < oldest and not each.waits()]
             gone = [self._sessions.pop(key) for key in expired]
             alive = list(self._sessions.values())
+            self._parted = {key: since for key, since in self._parted.items() if since >= oldest}
         for session in gone:
             with _told("deleting an expired session"):
                 self._erase(session)

@@ -64,12 +64,14 @@ def add_photos(
     with session.lock:
         taken, session.taken = session.taken, session.taken + sum(isinstance(each, bytes) for each in photos)
     new = photo_set.of_faces(compute.prepare(photos, progress, kind), photos, kind, taken)
-    if not session.agreed:
+    if session.agreed is False:
         raise My3DGenError("The consent was taken back while the photos were read, so none of them is kept.")
     usable = [photo for photo in new if photo.face.refused is None]
     if replace_all and not usable:
         raise My3DGenError(photo_set.refusals(new))
     with session.lock:
+        if session.picked is not None:  # picked since: the newest wins
+            raise My3DGenError("An example person was chosen meanwhile, so these photos were not added.")
         keep = [] if replace_all or session.example else session.photos
         known = {photo.digest for photo in keep if photo.digest}
         refused = {photo.original for photo in keep if not photo.digest}
@@ -236,6 +238,18 @@ def model_for(session: Session, path: str | None) -> Model:
     if model is None:
         raise My3DGenError(NO_MODEL)
     return model
+
+
+def model_asked(session: Session, job: str) -> Model:
+    """The model that was chosen when a job was asked for (`jobs.wait`), else the one that is chosen now."""
+    asked = session.asked.get(job)
+    if asked is None:
+        return model_for(session, None)
+    if asked not in session.models:
+        raise My3DGenError(
+            "The model that was chosen for this is gone; choose one in Personalize and start again."
+        )
+    return session.models[asked]
 
 
 def choose(session: Session, model_id: Any) -> None:

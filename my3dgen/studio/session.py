@@ -91,9 +91,14 @@ class Session:
     looking: object = None  # the newest request for views; older ones give up
     looked_at: str = ""  # id of the model whose views were asked for last
     running: dict[str, str] = field(default_factory=dict)  # job -> path of the file that stops it
-    queued: dict[str, float] = field(default_factory=dict)  # jobs that wait for their turn, and since when
+    queued: dict[str, float] = field(
+        default_factory=dict
+    )  # jobs that were asked for and have not ended, and since when
+    asked: dict[str, str | None] = field(default_factory=dict)  # of these, the model that was chosen then
     stop_early: set[str] = field(default_factory=set)  # jobs that were stopped while they waited to begin
-    agreed: bool = True  # false once the consent box was cleared: what is being read then is not kept
+    # what the consent box was last set to: once cleared, what is being read or waits to be is not kept; None: it was not
+    # touched in this session, so what comes along with the photos says it
+    agreed: bool | None = None
     taken: int = 0  # photos the camera took: their names count on
     waiting: int = 0  # photos that were dropped before the consent box was ticked
     shown: tuple[Any, ...] | None = None  # photo cards the page shows already (they are large)

@@ -90,7 +90,7 @@ def build(page: Page, tab: gr.Tab) -> None:
 
 def _anchors(session: Session) -> Any:
     model = session.model()
-    shown, now = session.numbered.get("anchors"), model.id if model else None
+    shown, now = session.numbered.get("anchors", ""), model.id if model else None
     session.numbered["anchors"] = now
     return gr.skip() if shown == now else panels.anchors(model)
 

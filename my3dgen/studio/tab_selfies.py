@@ -54,7 +54,9 @@ def build(page: Page) -> None:
 
     # "multiple": photos dropped while others are being read are read too.
     options = {"trigger_mode": "multiple", **READ, **QUIET}
-    changed = (drop.upload, drop.delete, drop.clear, consent.input)
+    # never queued: taking it back must not wait for the reading that it is to stop
+    agreed = consent.input(_agree, consent, None, queue=False, trigger_mode="multiple", **QUIET)
+    changed = (drop.upload, drop.delete, drop.clear, agreed.success)
     reading = [event(_read, [drop, consent], [status, drop], **options) for event in changed]
     # or the next drop would bring them again
     reading[0].failure(_emptied, None, drop, queue=False, **QUIET)
@@ -96,11 +98,21 @@ def _status(session: Session) -> str:
 
 
 @guarded
+def _agree(consent: bool, request: gr.Request) -> None:
+    """The box was ticked or cleared."""
+    session_of(request).agreed = consent is True
+
+
+def _consented(session: Session, consent: bool) -> bool:
+    """Whether the visitor agrees: the box as it was when this was asked for, unless it was cleared since."""
+    return consent is True and session.agreed is not False
+
+
+@guarded
 def _read(photos: list[str] | None, consent: bool, request: gr.Request) -> Iterator[Any]:
     """Photos were dropped (or taken back), or the box was ticked: read what is there, given consent."""
     session = session_of(request)
-    session.waiting = 0 if consent else len(photos or [])
-    session.agreed = consent is True
+    session.waiting = 0 if _consented(session, consent) else len(photos or [])
     if session.waiting:
         service.REGISTRY.owns_uploads(session, photos)
     if session.waiting or not photos:
@@ -121,7 +133,8 @@ def _emptied(request: gr.Request) -> None:
 def _snap(consent: bool, event: gr.EventData, request: gr.Request) -> Iterator[Any]:
     """The camera took one."""
     session, photo = session_of(request), taken(event)
-    yield from _reading(lambda progress: service.add_photos(session, [photo], consent, progress=progress))
+    given = _consented(session, consent)
+    yield from _reading(lambda progress: service.add_photos(session, [photo], given, progress=progress))
 
 
 def _reading(work: Callable[[ProgressCallback], Any]) -> Iterator[str]:

@@ -203,7 +203,7 @@ class TaskPanel:
                 yield from reported(session, values)
 
         def reported(session: Session, values: tuple[Any, ...]) -> Iterator[Any]:
-            model, state = service.model_for(session, None), panels.Running()
+            model, state = service.model_asked(session, self.task.job), panels.Running()
             outcomes: list[Outcome] = []
             missing: list[Missing] = []
             asked = values[1:] if takes_photo else values

@@ -52,7 +52,7 @@ snap.addEventListener('click', () => {
   canvas.height = Math.round(video.videoHeight * scale);
   canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
   trigger('snap', { image: canvas.toDataURL('image/jpeg', 0.92) });
-  said.textContent = 'Photo sent. Turn your head a little for the next one.';
+  said.textContent = 'Photo taken. Turn your head a little for the next one.';
 });
 // It goes off with its tab: nobody is filmed by a page they do not look at. What is no longer laid out has no size, which
 // a ResizeObserver reports also where it was out of sight before.

@@ -158,7 +158,7 @@ function turn(newYaw, newPitch) {
 }
 
 canvas.addEventListener('pointerdown', (event) => {
-  if (!shape || drag) return;
+  if (!shape || drag || event.button !== 0) return;
   drag = { id: event.pointerId, x: event.clientX, y: event.clientY, yaw, pitch };
   canvas.setPointerCapture(event.pointerId);
 });

@@ -105,7 +105,7 @@ function turn(newYaw, newPitch) {
 
 // The nose follows the pointer: to the left is the person's left turned towards the camera.
 stage.addEventListener('pointerdown', (event) => {
-  if (!props.value || !props.value.yaws || drag) return;
+  if (!props.value || !props.value.yaws || drag || event.button !== 0) return;
   drag = { id: event.pointerId, x: event.clientX, y: event.clientY, yaw, pitch };
   stage.setPointerCapture(event.pointerId);
   stage.classList.add('m3-dragging');
