@@ -78,7 +78,7 @@ def main(argv=None) -> int:
     command("quality", "contact sheets and figures of the current prior", out="assets", people=40, views=500)
     command(
         "encoder-start",
-        "50 steps of projection from the encoder beside 500 from w_avg",
+        "50 steps of projection from the encoder beside 500 from w_avg, ours and the papers'",
         photos="examples/ada/photo_01.jpg examples/chidi/photo_02.jpg",
     )
     args = parser.parse_args(argv)
