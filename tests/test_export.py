@@ -290,7 +290,7 @@ def test_export_takes_an_anchor_of_the_person(prior, ws, tmp_path):
     anchors = Anchors(torch.stack([ws, ws * 1.1]), camera(0, 0).expand(2, -1))
     me = SimpleNamespace(
         generator=prior.generator, config=prior.config, device=prior.device, num_ws=prior.num_ws,
-        name=prior.name, require_latent=prior.require_latent, adapter=SimpleNamespace(anchors=anchors),
+        name=prior.name, require_latent=prior.require_latent, anchors=anchors,
     )  # fmt: skip
     first = export(me, formats="png", out=tmp_path / "a")["png"].read_bytes()
     assert first == export(prior, ws, "png", tmp_path / "b")["png"].read_bytes()
