@@ -34,6 +34,14 @@ def whole(name: str, value: Any, least: int = 0, most: int = MOST) -> int:
     return int(found)
 
 
+def _said(value: Any) -> str:
+    """A value in a message, without quotes."""
+    try:
+        return str(value)[:40]
+    except ValueError:  # a whole number of thousands of digits
+        return "far too large"
+
+
 def number(name: str, value: Any, least: float, most: float) -> float:
     """A number somebody gave, as a float.
 
@@ -43,7 +51,7 @@ def number(name: str, value: Any, least: float, most: float) -> float:
     if value is None:
         raise My3DGenError(f"{name} is empty; it must be a number from {least} to {most}.")
     if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= most:
-        raise My3DGenError(f"{name} is {str(value)[:40]}; it must be a number from {least} to {most}.")
+        raise My3DGenError(f"{name} is {_said(value)}; it must be a number from {least} to {most}.")
     return float(value)
 
 

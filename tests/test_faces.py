@@ -6,6 +6,7 @@ import zlib
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -322,6 +323,16 @@ def test_a_photo_that_stands_on_its_head_is_named():
         assert "upside down" in only(np.ascontiguousarray(upright[::-1, ::-1])).refused
         assert not (only(upright).refused or "")
     assert "upside down" not in only(np.full((300, 300, 3), 128, np.uint8)).refused
+
+
+def test_a_tilted_head_is_not_upside_down():
+    """Turned by half a turn, a small part of it may look like a face of its own."""
+    photo = cv2.resize(cv2.imread(str(EXAMPLES / "bruno" / "photo_06.jpg"))[..., ::-1], None, fx=0.8, fy=0.8)
+    height, width = photo.shape[:2]
+    for degrees in (-42, -40):
+        tilt = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+        tilted = cv2.warpAffine(photo, tilt, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        assert "upside down" not in (only(tilted).refused or "")
 
 
 def test_a_cut_off_face():

@@ -48,7 +48,9 @@ def test_numbers_that_make_no_sense_are_refused(options, bad: dict, says: str):
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "1", True, 2.5, 11])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), None, "1", True, 2.5, 11, pytest.param(10**5000, id="huge")]
+)
 def test_numbers_are_checked(value):
     with pytest.raises(my3dgen.My3DGenError, match="rank is"):
         whole("rank", value, 1, 10)

@@ -129,6 +129,7 @@ def test_what_waits_or_runs_is_not_started_again(session: Session):
             assert buttons() == (False, True) and "m3" not in str(job.stopped(session)[0])
         assert buttons() == (False, True), "pictures and files are still being made"
     assert buttons() == (True, False)
+    assert "turn comes" not in str(job.stopped(session)[0]) and not session.stop_early, "it had just ended"
     job.queued(session)
     assert [each["interactive"] for each in job.failed(session)] == [True, False], "it never had its turn"
     job.queued(session)

@@ -121,7 +121,9 @@ def upside_down(photo: np.ndarray, found: list[Detection], options: DetectOption
     if best >= SURE:
         return False
     turned = detect(np.ascontiguousarray(photo[::-1, ::-1]), options)
-    return max((detection.score for detection in turned), default=0.0) > best
+    # it is the same face: much smaller ones are chance finds, inside one that is only tilted
+    width = max((detection.width for detection in found), default=0.0)
+    return max((each.score for each in turned if each.width > 0.5 * width), default=0.0) > best
 
 
 def _distinct(found: list[Detection]) -> list[Detection]:

@@ -73,7 +73,7 @@ def prepare(photos: list[str], consent: bool, prior: str = "", request: gr.Reque
     report: {"accepted": [{"source", "camera" (25 numbers), "yaw_degrees", "pitch_degrees", "warnings"}],
     "refused": [{"source", "reason"}], "notes": sentences about the set, "example"}."""
     session = session_of(request)
-    session.agreed = consent is True
+    service.REGISTRY.agree(request.session_hash, consent is True)
     service.add_photos(session, photos or [], consent, replace_all=True, prior=prior)
     return photo_set.gallery(session), photo_set.report(session)
 

@@ -76,8 +76,9 @@ class Job:
 
     def stopped(self, session: Session) -> Any:
         """It was asked to stop, and button and panel say that this was heard: [panel, stop]."""
-        jobs.stop(session, self.name)
-        waits = self.name not in session.running
+        waits = session.waits(self.name) and self.name not in session.running
+        if jobs.busy(session, self.name):  # it may just have ended
+            jobs.stop(session, self.name)
         said = panels.fit_panel("Stopped: it ends as soon as its turn comes", 0.0, "", "", self.curve)
         return said if waits else gr.skip(), gr.update(interactive=False)
 

@@ -35,6 +35,9 @@ SESSION_LIMIT = 64
 SPARED_SECONDS = 300.0  # ... the last minutes: whoever comes then is told that there is no room
 FULL = "There is no room for another visitor on this server just now; come back in some minutes."
 SESSION_FOLDER = re.compile(r"my3dgen-[0-9a-f]{32}")  # as `get` names them
+UNCLAIMED_SECONDS = (
+    2 * 3600.0
+)  # uploads this old that no call came for yet; calls may wait long for their turn
 UPLOAD_PATTERN = "[0-9a-f]" * 64 + "/*"  # where Gradio keeps what was sent, by its content
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
@@ -114,6 +117,14 @@ class Registry:
         with _told("tidying up after a deletion"):
             self.on_sweep()
         return there
+
+    def agree(self, secret: str | None, consent: bool) -> None:
+        """The visitor said whether they consent to reading what they send, which holds until they say otherwise."""
+        session = self.get(secret)
+        with self._lock:
+            session.agreed = consent
+            if consent and secret:
+                self._parted.pop(self._key(secret), None)
 
     def owns_uploads(self, session: Session, paths: Iterable[str]) -> None:
         """Note files a visitor sent, so that they go when the session goes, or when many newer ones came.
@@ -237,13 +248,16 @@ class Registry:
 
         Only in this server's own folder; others may keep what they like in one that Gradio was told to use.
         """
-        root, oldest = upload_root(), time.time() - self.idle_seconds
+        root, oldest = upload_root(), time.time() - UNCLAIMED_SECONDS
         if not folders.is_own(root):
             return
         for file in (*root.glob("tmp*"), *root.glob(UPLOAD_PATTERN)):
             with self._lock:
                 if file.is_file() and str(file) not in self._uploads and file.stat().st_mtime < oldest:
                     file.unlink()
+                    if file.parent != root:
+                        with suppress(OSError):  # only an empty folder goes
+                            file.parent.rmdir()
 
     def _start_sweeper(self) -> None:
         if self._sweeper is None:

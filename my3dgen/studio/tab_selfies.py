@@ -100,7 +100,7 @@ def _status(session: Session) -> str:
 @guarded
 def _agree(consent: bool, request: gr.Request) -> None:
     """The box was ticked or cleared."""
-    session_of(request).agreed = consent is True
+    service.REGISTRY.agree(request.session_hash, consent is True)
 
 
 def _consented(session: Session, consent: bool) -> bool:
