@@ -142,7 +142,7 @@ def write(
         content = _row([picture for _, picture in tiles])
         (folder / f"{task}.jpg").write_bytes(content)
         sizes[task] = len(content)
-        sides = {side: _figures(getattr(comparison, side), task) for side in SIDES}
+        sides = {side: _figures(getattr(comparison, side)) for side in SIDES}
         about["tasks"][task] = {"tiles": [[*name, len(picture)] for name, picture in tiles], "sides": sides}
     if "edit" in comparisons:
         results = {side: getattr(comparisons["edit"], side) for side in SIDES}
@@ -192,7 +192,7 @@ def _row(pictures: Sequence[np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _figures(result: Any, task: str) -> dict[str, dict[str, Any]]:
+def _figures(result: Any) -> dict[str, dict[str, Any]]:
     figures = {name: round(float(result.figures[name]), 4) for name in FIGURES if name in result.figures}
     extra = {name: result.extra[name] for name in EXTRA if name in result.extra}
     return {"figures": figures, "extra": extra}

@@ -33,9 +33,8 @@ class DetectOptions:
     patch_box: float = 312.0  # width of the face's box in the picture that the predictor sees
 
 
-SURE = (
-    1.0  # scores of upright faces mostly lie above it, of those upside down (in 84 photos) at 0.64 and below
-)
+# scores of upright faces mostly lie above it, of those upside down (in 84 photos) at 0.64 and below
+SURE = 1.0
 
 
 @dataclass(frozen=True)

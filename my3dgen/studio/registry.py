@@ -35,9 +35,8 @@ SESSION_LIMIT = 64
 SPARED_SECONDS = 300.0  # ... the last minutes: whoever comes then is told that there is no room
 FULL = "There is no room for another visitor on this server just now; come back in some minutes."
 SESSION_FOLDER = re.compile(r"my3dgen-[0-9a-f]{32}")  # as `get` names them
-UNCLAIMED_SECONDS = (
-    2 * 3600.0
-)  # uploads this old that no call came for yet; calls may wait long for their turn
+# uploads go that no call came for in this time; calls may wait long for their turn
+UNCLAIMED_SECONDS = 2 * 3600.0
 UPLOAD_PATTERN = "[0-9a-f]" * 64 + "/*"  # where Gradio keeps what was sent, by its content
 LEFTOVER_SECONDS = 24 * 3600.0  # folders this old belong to no running server
 SWEEP_SECONDS = 30.0  # how often expired sessions are looked for
@@ -254,10 +253,7 @@ class Registry:
         for file in (*root.glob("tmp*"), *root.glob(UPLOAD_PATTERN)):
             with self._lock:
                 if file.is_file() and str(file) not in self._uploads and file.stat().st_mtime < oldest:
-                    file.unlink()
-                    if file.parent != root:
-                        with suppress(OSError):  # only an empty folder goes
-                            file.parent.rmdir()
+                    _remove(file)
 
     def _start_sweeper(self) -> None:
         if self._sweeper is None:
@@ -289,6 +285,12 @@ def _remove_upload(path: str, inode: int) -> None:
     """Remove a file unless it was sent anew: the same photo has the same path, and who sent it may be about to claim it."""
     file = Path(path)
     if _is_upload(path) and file.stat().st_ino == inode:
-        file.unlink(missing_ok=True)
+        _remove(file)
+
+
+def _remove(file: Path) -> None:
+    """Remove a file, and the folder that Gradio made for it alone."""
+    file.unlink(missing_ok=True)
+    if file.parent != upload_root():
         with suppress(OSError):  # only an empty folder goes, and Gradio may have been first
             file.parent.rmdir()

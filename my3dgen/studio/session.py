@@ -75,9 +75,8 @@ class Session:
     views: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # view grids by model and photo
     full: OrderedDict[str, Any] = field(default_factory=OrderedDict)  # fully tuned priors by model
     newest: dict[str, list[set[str]]] = field(default_factory=dict)  # folders of each purpose's newest files
-    uploads: OrderedDict[str, None] = field(
-        default_factory=OrderedDict
-    )  # files the visitor sent, those last sent or used at the end
+    # files the visitor sent, those last sent or used at the end
+    uploads: OrderedDict[str, None] = field(default_factory=OrderedDict)
     photo: str | None = None  # the photo that was last chosen for a task, a file of this session
     second: str | None = None  # the held-out photo that was last chosen as a task's second one
     picked: object = None  # the newest request for an example person; older ones change nothing

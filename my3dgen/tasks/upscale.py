@@ -145,9 +145,8 @@ def _small(photo, kind: str) -> _Small:
     if not face.refused:
         return _as_it_is(face, len(face.image) / face.placement.scale / growth)
     height, width = pixels.shape[:2]
-    if (
-        face.landmarks is not None or max(height, width) >= DETECT_AT
-    ):  # it was not too small to find a face in
+    # it was not too small to find a face in
+    if face.landmarks is not None or max(height, width) >= DETECT_AT:
         raise My3DGenError(f"{name}: {face.refused}")
     if height != width or width > LARGEST:
         raise My3DGenError(
